@@ -1,0 +1,81 @@
+# RED-VILLM: turn an Image LLM into a Video LLM. `make help` is the table of contents.
+# Every target sets the project up by itself: a virtual environment in .venv with pinned packages.
+
+BASE ?= mini
+DATASET ?= demo
+EXPERIMENT ?= red-villm
+CONFIG ?= pipelines/recipes/experiments/$(EXPERIMENT).yaml
+FEATURES ?= data/features
+RUNS ?= runs
+SEEDS ?= 1
+SEED ?= 0
+EXECUTOR ?= auto
+SPLIT ?= test
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python -m pipelines
+STAMP := $(VENV)/.installed
+
+# libraries that would otherwise talk to their makers
+export RAY_USAGE_STATS_ENABLED := 0
+export HF_HUB_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+
+# what is set on the command line becomes an option of the stage, what is not stays its default
+flag = $(if $(strip $($(1))),--$(2) $($(1)))
+WHERE = --base $(BASE) --dataset $(DATASET) $(call flag,VIDEOS,videos) \
+	$(call flag,ANNOTATIONS,annotations) --features $(FEATURES) --runs $(RUNS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test soak check extract train eval reeval report mini clean
+
+help: ## this list
+	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@echo "Variables (now): BASE=$(BASE) DATASET=$(DATASET) EXPERIMENT=$(EXPERIMENT) SEEDS=$(SEEDS) SEED=$(SEED)"
+	@echo "  VIDEOS=dir ANNOTATIONS=file for your own data; FEATURES=$(FEATURES) RUNS=$(RUNS) CHECKPOINT= SPLIT=$(SPLIT)"
+	@echo "  EXECUTOR=$(EXECUTOR) (auto, serial, ray) WORKERS= RAY_ADDRESS= PART=i/n CONFIG=file.yaml ARGS='--key value'"
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv found: install one, or make PYTHON=/path/to/python"; exit 2; }
+	@echo "setting up $(VENV) with $(PYTHON) (a few minutes, once)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@touch $(STAMP)
+
+setup: $(STAMP) ## virtual environment with pinned packages (done by every other target)
+
+demo: $(STAMP) ## videos to judged report on the embedded base: 8 minutes, 2 cores, no GPU (SEEDS=3)
+	@$(RUN) demo --seeds $(SEEDS) --features $(FEATURES) --runs $(RUNS) --executor $(EXECUTOR) $(ARGS)
+
+extract: $(STAMP) ## stage 1: sampled frames through the frozen ViT, pooled, into a checksummed store
+	@$(RUN) extract $(WHERE) --executor $(EXECUTOR) $(call flag,WORKERS,workers) $(call flag,PART,part) $(ARGS)
+
+train: $(STAMP) ## stage 2: train the projectors on cached features (EXPERIMENT, SEED)
+	@$(RUN) train --config $(CONFIG) $(WHERE) --seed $(SEED) $(ARGS)
+
+eval: $(STAMP) ## stage 3: answer SPLIT's questions and judge them (CHECKPOINT=run folder or glob)
+	@$(RUN) eval $(WHERE) --checkpoint '$(or $(CHECKPOINT),$(RUNS)/$(DATASET)/$(EXPERIMENT)/seed-$(SEED))' --split $(SPLIT) $(ARGS)
+
+reeval: $(STAMP) ## evaluate every run of DATASET again; only what is missing is computed
+	@$(RUN) eval $(WHERE) --checkpoint '$(or $(CHECKPOINT),$(RUNS)/$(DATASET)/*/seed-*)' --split $(SPLIT) $(ARGS)
+
+report: $(STAMP) ## report.json and report.html of DATASET's evaluated runs
+	@$(RUN) report $(WHERE) --split $(SPLIT) $(ARGS)
+
+mini: $(STAMP) ## train the embedded base from scratch into assets/mini (25 minutes)
+	@$(RUN) mini $(ARGS)
+
+check: $(STAMP) ## ruff, mypy strict, import-linter
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports
+
+test: $(STAMP) ## the test suite
+	@$(VENV)/bin/python -m pytest -m "not soak" $(ARGS)
+
+soak: $(STAMP) ## the long tests (kills at many moments)
+	@$(VENV)/bin/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+clean: ## remove what can be made again (runs, demo data, features; keeps .venv)
+	rm -rf runs data/demo data/features .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

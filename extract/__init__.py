@@ -1,0 +1,1 @@
+"""Stage 1: video → frames → frozen ViT → pooled features → shard."""

@@ -1,0 +1,286 @@
+"""From a video file to sampled frames, or to the reason why not. Runs in the decoding child.
+
+libav conceals damage: it prints a line and hands out a plausible wrong frame. So decord's frames
+count only while libav stayed silent. Otherwise PyAV decodes the same frames strictly (one thread,
+`err_detect=explode`), and its word is final: the frames at the same presentation times, or a
+failure. PyAV decodes no more than the frames need, so the verdict does not depend on how far
+decord's threads happened to read ahead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+
+from extract.preprocess import jpeg_thumb, to_square
+from extract.sampling import midpoint_indices
+from extract.video import DecodedVideo, DecodeRequest
+from features.errors import VideoError
+
+try:
+    import decord
+except ImportError:  # no wheel for this platform
+    decord = None
+
+_MAGIC = re.compile(rb"....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF|GIF8", re.DOTALL)
+_CHUNK_BYTES = 64 * 2**20
+av.logging.restore_default_callback()  # libav's errors to fd 2, where we count them
+av.logging.set_libav_level(av.logging.ERROR)
+
+
+class _Doubt(Exception):  # noqa: N818 - not an error yet
+    """Why decord's frames are not good enough, and the times PyAV must find if they are known."""
+
+    def __init__(self, reason: str, pts: tuple[float, ...] = ()) -> None:
+        super().__init__(reason)
+        self.pts = pts
+
+
+def decode_video(request: DecodeRequest) -> DecodedVideo:
+    """Sample, decode and preprocess one video.
+
+    Call it in a process whose fd 2 is a file (as the decoding child's is): libav's error lines are
+    read back from there.
+
+    Raises:
+        VideoError: the video cannot be used; the code says why.
+    """
+    declared = _inspect(request.path)
+    doubt = _Doubt("decord is not here")
+    if "decord" in request.decoders and decord is not None:
+        try:
+            return _with_decord(request, declared)
+        except _Doubt as error:
+            doubt = error
+    if "pyav" not in request.decoders:
+        raise VideoError("damaged", str(doubt), where=request.path)
+    return _with_pyav(request, doubt)
+
+
+class _Collector:
+    """Turns full frames into square images and thumbnails as they come, and forgets them."""
+
+    def __init__(self, request: DecodeRequest, count: int) -> None:
+        side = request.image_size
+        self.squares = np.empty((count, side, side, 3), np.uint8)
+        self.thumbs: list[bytes] = []
+        self._request = request
+        self._filled = 0
+        self._thumb_at = set(midpoint_indices(count, request.thumbs)) if request.thumbs else set()
+
+    def add(self, frames: UInt8[np.ndarray, "C H W 3"]) -> None:
+        start, self._filled = self._filled, self._filled + len(frames)
+        square = to_square(frames, self._request.preprocessing, self._request.image_size)
+        self.squares[start : self._filled] = square
+        wanted = (i for i in range(start, self._filled) if i in self._thumb_at)
+        self.thumbs += [jpeg_thumb(frames[i - start]) for i in wanted]
+
+    def finish(self, pts: tuple[float, ...], decoder: str, version: str) -> DecodedVideo:
+        return DecodedVideo(self.squares, pts, decoder, version, tuple(self.thumbs))
+
+
+def _inspect(path: str) -> int:
+    """How many frames the header declares (0: it does not say).
+
+    Raises:
+        VideoError: no file, nothing in it, no video container or no video stream.
+    """
+    try:
+        facts = os.stat(path)
+        head = b"" if stat.S_ISDIR(facts.st_mode) else open(path, "rb").read(16)  # noqa: SIM115
+    except OSError as error:
+        raise VideoError("missing", "cannot read the file", where=path, got=error) from error
+    if facts.st_size == 0:
+        raise VideoError("empty", "the file is empty", where=path)
+    known = _MAGIC.match(head) is not None
+    try:
+        with av.open(path) as container:
+            stream = _video_stream(container)
+            if stream is not None:
+                return int(stream.frames)
+            if container.streams or not known:
+                raise VideoError("no-video-stream", "no video stream in the file", where=path)
+    except (av.FFmpegError, UnicodeDecodeError) as error:
+        if not known:
+            raise VideoError("not-a-video", "not a video file", where=path, got=error) from error
+    raise VideoError("truncated", "the container is cut off or its header damaged", where=path)
+
+
+def _video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    covers = av.stream.Disposition.attached_pic
+    return next((s for s in container.streams.video if not s.disposition & covers), None)
+
+
+def _with_decord(request: DecodeRequest, declared: int) -> DecodedVideo:
+    """Decord's frames.
+
+    Raises:
+        _Doubt: it failed, libav complained, or the frames look wrong.
+    """
+    _take_error_lines()
+    pts: tuple[float, ...] = ()
+    reader = None
+    try:
+        reader = decord.VideoReader(request.path, ctx=decord.cpu(0), num_threads=1)
+        total = len(reader)
+        indices = midpoint_indices(total, request.num_frames)
+        pts = tuple(float(start) for start in reader.get_frame_timestamp(indices)[:, 0])
+        collector = _Collector(request, len(indices))
+        height, width = reader[indices[0]].shape[:2]
+        chunk = max(1, _CHUNK_BYTES // (height * width * 3))
+        for start in range(0, len(indices), chunk):
+            collector.add(reader.get_batch(indices[start : start + chunk]).asnumpy())
+    except Exception as error:  # decord raises whatever comes to hand
+        reader = None
+        raise _Doubt(_take_error_lines() or repr(error)[:200], pts) from error
+    del reader  # ends its threads, so that all their lines are there
+    if lines := _take_error_lines():
+        raise _Doubt(lines, pts)
+    if total < declared:
+        raise _Doubt(f"decord found {total} of {declared} frames", pts)
+    _check_rising(indices, pts)
+    squares = collector.squares
+    if len(set(indices)) > 1 and (squares == squares[0]).all():
+        raise _Doubt("all frames are the same", pts)  # a still video, or a decoder that is stuck
+    return collector.finish(pts, "decord", decord.__version__)
+
+
+def _check_rising(indices: Sequence[int], pts: Sequence[float]) -> None:
+    stamps = dict(zip(indices, pts, strict=True))
+    times = list(stamps.values())
+    if any(b <= a for a, b in zip(times, times[1:], strict=False)):
+        raise _Doubt("times of the frames do not rise")
+
+
+def _with_pyav(request: DecodeRequest, doubt: _Doubt) -> DecodedVideo:
+    """PyAV's frames, strictly decoded, at the times decord chose (or, without those, its own)."""
+    times = _FrameTimes(request.path)
+    if doubt.pts:
+        wanted = [times.nearest(target) for target in doubt.pts]
+    else:
+        wanted = [times.ticks[i] for i in midpoint_indices(len(times.ticks), request.num_frames)]
+    pts = tuple(float(tick * times.seconds) for tick in wanted)
+    facts = {"where": request.path, "got": str(doubt)}
+    # Seeking into an open group of pictures can fail on a sound file; then from the start.
+    for seek in (True, False):
+        collector = _Collector(request, len(wanted))
+        try:
+            for frame in _strict_frames(request.path, times, wanted, seek):
+                collector.add(frame[None])
+            return collector.finish(pts, "pyav", av.__version__)
+        except (av.FFmpegError, VideoError) as error:
+            if not seek:
+                code = error.code if isinstance(error, VideoError) else "damaged"
+                what = f"strict decoding failed: {error}"
+                raise VideoError(code, what, **facts) from error
+    raise RuntimeError("unreachable")
+
+
+class _FrameTimes:
+    """Presentation times of all frames, from the packets alone.
+
+    Raises:
+        VideoError: the packets cannot all be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        _take_error_lines()
+        self.path = path
+        packets = []
+        try:
+            with _open_strict(path) as (container, stream):
+                declared = stream.frames
+                rate = float(stream.average_rate or 0) or 25.0
+                self.seconds = float(stream.time_base or 0)
+                for packet in container.demux(stream):
+                    if packet.size:
+                        packets.append((packet.pts, packet.is_keyframe, packet.is_discard))
+        except av.FFmpegError as error:
+            raise VideoError("truncated", "cannot read to the end", where=path, got=error) from error
+        if (lines := _take_error_lines()) or not packets or len(packets) < declared:
+            got = lines or f"{len(packets)} frames"
+            raise VideoError("truncated", "the file is cut off", where=path, got=got)
+        shown = [(pts, key) for pts, key, discard in packets if not discard]
+        self.ticks: list[int] = sorted({pts for pts, _ in shown if pts is not None})
+        self.keys: list[int] = sorted(pts for pts, key in shown if key and pts is not None)
+        self.timed = len(self.ticks) == len(shown) and self.seconds > 0
+        if not self.timed:  # some AVI files: frames have a number and no time
+            self.ticks, self.keys, self.seconds = list(range(len(shown))), [], 1 / rate
+        self.frame_seconds = 1 / rate
+
+    def nearest(self, target: float) -> int:
+        """The tick closest to a time in seconds, which must be within one frame of it."""
+        at = bisect_left(self.ticks, target / self.seconds)
+        near = min(self.ticks[max(0, at - 1) : at + 1], key=lambda t: abs(t * self.seconds - target))
+        if abs(near * self.seconds - target) > self.frame_seconds:
+            raise VideoError(
+                "wrong-frames",
+                "the decoders disagree about the frames",
+                where=self.path,
+                got=f"nearest frame at {near * self.seconds:.3f} s",
+                wanted=f"{target:.3f} s",
+            )
+        return near
+
+
+def _strict_frames(
+    path: str, times: _FrameTimes, wanted: Sequence[int], seek: bool
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """The frames at `wanted` ticks (never falling), decoding no more than they need."""
+    with _open_strict(path) as (container, stream):
+        frames = enumerate(container.decode(stream))
+        at, image = -(2**62), np.empty((0, 0, 3), np.uint8)
+        for tick in wanted:
+            key = times.keys[max(0, bisect_right(times.keys, tick) - 1)] if times.keys else at
+            if seek and at < key < tick:
+                container.seek(key, stream=stream, backward=True)
+                frames = enumerate(container.decode(stream))
+            while at < tick:
+                number, frame = next(frames, (0, None))
+                if frame is None:
+                    raise VideoError("truncated", "frames end early", where=path)
+                at = (frame.pts if times.timed else number) or 0
+                if at >= tick:
+                    image = frame.to_ndarray(format="rgb24")
+            if at != tick:
+                raise VideoError("wrong-frames", "no frame where its packet was", where=path)
+            yield image
+
+
+class _open_strict:  # noqa: N801 - a context manager used like a function
+    """(container, stream) of a file whose decoder raises on damage instead of concealing it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> tuple[av.container.InputContainer, av.VideoStream]:
+        self.container = av.open(self.path)
+        stream = _video_stream(self.container)
+        if stream is None:
+            raise VideoError("no-video-stream", "no video stream in the file", where=self.path)
+        stream.thread_type = "NONE"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"err_detect": "explode"}
+        return self.container, stream
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+
+def _take_error_lines() -> str:
+    """libav's first complaint on fd 2 since the last call ("" if none); empties the file."""
+    if not stat.S_ISREG(os.fstat(2).st_mode):
+        return ""
+    text = os.pread(2, 4096, 0).decode(errors="replace")
+    os.ftruncate(2, 0)
+    os.lseek(2, 0, os.SEEK_SET)
+    lines = [re.sub(r" @ 0x[0-9a-f]+", "", line).strip() for line in text.splitlines()]
+    lines = [line for line in lines if line]
+    return next((line for line in lines if line.startswith("[") and "]" in line), "".join(lines))[:200]

@@ -1,0 +1,191 @@
+"""Writing one shard, from rows in memory to the commit that makes it exist.
+
+Order is everything: write under a name of its own, flush to the disk, read back and compare,
+hash, and only then the marker. A crash anywhere leaves garbage, never half a shard.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from jaxtyping import Float
+
+from features.catalog import create_store
+from features.commit import Commit, CommitRow, publish_commit, row_sha256
+from features.durable import commit_point, escape_name, file_sha256, fsync_tree
+from features.errors import StoreError
+from features.plan import STATUS_OK, Plan
+from features.shard_format import ShardFormat, get_format
+from features.spec import FeatureSpec
+
+_MAX_MESSAGE = 500
+_Arrays = tuple[Float[np.ndarray, "T D"], Float[np.ndarray, "N D"]]
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """What extraction made of one video."""
+
+    video_id: str
+    status: str
+    """`ok`, or the code of the failure (VideoError)."""
+    message: str = ""
+    """The failure in one line."""
+    temporal: Float[np.ndarray, "T D"] | None = None
+    """One row for each frame that there is, at most the spec's T; None on failure."""
+    spatial: Float[np.ndarray, "N D"] | None = None
+    """None on failure."""
+    pts: tuple[float, ...] = ()
+    """Presentation time of each frame in seconds, or nothing."""
+    decoder: str = ""
+    decoder_version: str = ""
+    thumbs: tuple[bytes, ...] = ()
+    """JPEG files, outside the content digest."""
+
+
+def write_shard(
+    store: Path,
+    spec: FeatureSpec,
+    plan: Plan,
+    shard: int,
+    rows: Sequence[VideoRow],
+    format: str = "zarr",  # noqa: A002 - the name users know it by
+) -> Commit:
+    """Write and commit one whole shard.
+
+    A valid row with a number that is not finite (also after the cast to the store's dtype), or a
+    time stamp that is not, becomes a failure row `non-finite`.
+
+    Args:
+        store: the store's folder, made by `create_store`.
+        spec: the store's spec.
+        plan: the plan that the shard belongs to.
+        shard: its number.
+        rows: one for each planned row, in the plan's order.
+        format: `zarr` or `hdf5`.
+
+    Returns:
+        The commit that stands; its `won` is False when another attempt had been there first.
+
+    Raises:
+        StoreError: rows that are not the planned ones or have the wrong shape, or a disk that is
+            full, read-only or does not give back what was written.
+        FingerprintError: the store has another spec.
+    """
+    create_store(store, spec)
+    _check_rows(plan, shard, rows)
+    settled = [_settle(row, spec) for row in rows]
+    form = get_format(format)
+    commit = Commit(
+        shard=shard,
+        attempt=uuid4().hex[:16],
+        part_hash=plan.shard_hash(shard),
+        fingerprint=spec.fingerprint,
+        format=format,
+        files={},
+        rows=tuple(row for row, _ in settled),
+    )
+    try:
+        if any(arrays for _, arrays in settled):
+            path = store / "shards" / f"{commit.stem}{form.suffix}"
+            _write_arrays(form, path, [arrays for _, arrays in settled], spec)
+            files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+            hashes = {file.relative_to(store).as_posix(): file_sha256(file) for file in files}
+            commit = replace(commit, files=hashes)
+        _write_thumbs(store / "thumbs" / f"{commit.stem}.zip", rows)
+        commit_point("shard-ready")
+        return publish_commit(store, commit, plan)
+    except OSError as error:
+        where = f"{store}, shard {shard}"
+        raise StoreError("cannot write the shard", where=where, got=error) from error
+
+
+def _check_rows(plan: Plan, shard: int, rows: Sequence[VideoRow]) -> None:
+    planned = [row.video_id for row in plan.shards().get(shard, ())]
+    given = [row.video_id for row in rows]
+    if not planned or planned != given:
+        raise StoreError(
+            "rows are not the planned ones", where=f"shard {shard}", got=given, wanted=planned
+        )
+
+
+def _settle(row: VideoRow, spec: FeatureSpec) -> tuple[CommitRow, _Arrays | None]:
+    """The row as it is committed, and its arrays in the store's dtype if they are fit to keep."""
+    failure = CommitRow(
+        video_id=row.video_id,
+        status=row.status,
+        message=row.message.encode(errors="replace").decode()[:_MAX_MESSAGE],
+        decoder=row.decoder,
+        decoder_version=row.decoder_version,
+    )
+    if row.status != STATUS_OK:
+        return failure, None
+    if row.temporal is None or row.spatial is None:
+        raise StoreError("an ok row without features", where=row.video_id)
+    frames = len(row.temporal)
+    if not 1 <= frames <= spec.num_frames or len(row.pts) not in (0, frames):
+        raise StoreError(
+            "wrong number of frames",
+            where=row.video_id,
+            got=f"{frames} temporal rows, {len(row.pts)} time stamps",
+            wanted=f"1 to {spec.num_frames}, one time stamp each",
+        )
+    with np.errstate(over="ignore", invalid="ignore"):  # found by the next line
+        arrays = row.temporal.astype(spec.store_dtype), row.spatial.astype(spec.store_dtype)
+    if not all(np.isfinite(numbers).all() for numbers in (*arrays, row.pts)):
+        message = f"a feature or time stamp is not finite in {spec.store_dtype}"
+        return replace(failure, status="non-finite", message=message), None
+    pts, digest = tuple(float(t) for t in row.pts), row_sha256(*arrays)
+    return replace(failure, num_frames=frames, pts=pts, sha256=digest), arrays
+
+
+def _write_arrays(
+    form: ShardFormat, path: Path, videos: Sequence[_Arrays | None], spec: FeatureSpec
+) -> None:
+    """Write, flush to the disk, read back and compare. Rows of failures and padding are NaN."""
+    shapes = {(t.shape[1], s.shape) for t, s in filter(None, videos)}
+    if len(shapes) > 1:
+        raise StoreError("videos of one shard differ in shape", where=path, got=sorted(shapes))
+    width, spatial_shape = shapes.pop()
+    temporal = np.full((len(videos), spec.num_frames, width), np.nan, spec.store_dtype)
+    spatial = np.full((len(videos), *spatial_shape), np.nan, spec.store_dtype)
+    num_frames = np.zeros(len(videos), np.int32)
+    for row, arrays in enumerate(videos):
+        if arrays is not None:
+            num_frames[row] = len(arrays[0])
+            temporal[row, : len(arrays[0])], spatial[row] = arrays
+    form.write(path, temporal, spatial, num_frames)
+    commit_point("shard-written")
+    fsync_tree(path)
+    commit_point("shard-synced")
+    reader = form.open(path)
+    try:
+        for row in range(len(videos)):
+            found = reader.read(row)
+            wanted = temporal[row].tobytes(), spatial[row].tobytes(), num_frames[row]
+            if (found[0].tobytes(), found[1].tobytes(), found[2]) != wanted:
+                raise OSError(f"{path.name} row {row} reads back otherwise than it was written")
+    finally:
+        reader.close()
+    commit_point("shard-verified")
+
+
+def _write_thumbs(path: Path, rows: Sequence[VideoRow]) -> None:
+    if not any(row.thumbs for row in rows):
+        return
+    with zipfile.ZipFile(path, "x") as archive:
+        for row in rows:
+            for index, image in enumerate(row.thumbs):
+                archive.writestr(thumb_name(row.video_id, index), image)
+    fsync_tree(path)
+    commit_point("thumbs-written")
+
+
+def thumb_name(video_id: str, index: int) -> str:
+    """Name of a thumbnail in its archive: safe to unpack whatever the id."""
+    return f"{escape_name(video_id)}/{index}.jpg"

@@ -1,0 +1,1 @@
+"""The commands, the recipes and the demo world."""

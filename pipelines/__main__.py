@@ -1,0 +1,110 @@
+"""The command line: `python -m pipelines <stage> --config recipe.yaml --key value`.
+
+A user's mistake is one line on stderr and exit code 2; `--debug` shows the traceback. Only the
+stage that was asked for is imported, because half of them need no deep-learning library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import os
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+STAGES = {
+    "demo": "videos to judged report on the embedded base",
+    "extract": "stage 1: sampled frames through the frozen ViT, pooled, into a store",
+    "train": "stage 2: train the projectors on cached features",
+    "eval": "stage 3: answer a split's questions and judge the answers",
+    "report": "stage 4: report.json and report.html of evaluated runs",
+    "mini": "train the embedded base from scratch",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one stage; returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print("usage: python -m pipelines <stage> [--config recipe.yaml] [--key value ...]\n")
+        print("\n".join(f"  {name:8} {text}" for name, text in STAGES.items()))
+        print("\n`python -m pipelines <stage> --help` lists its options.")
+        return 0
+    _quieten()
+    from features.errors import ConfigError, RedVillmError
+    from features.recipes import did_you_mean
+
+    debug = "--debug" in args
+    try:
+        if args[0] not in STAGES:
+            raise ConfigError("no such stage", got=args[0], do=did_you_mean(args[0], STAGES))
+        return run_stage(args[0], [arg for arg in args[1:] if arg != "--debug"])
+    except RedVillmError as error:
+        if debug:
+            raise
+        print(f"{args[0]}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{args[0]}: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+
+
+def run_stage(name: str, args: list[str]) -> int:
+    """Parse a stage's options into its dataclasses and call it.
+
+    Raises:
+        ConfigError: an unknown option or key, or a value of the wrong type.
+    """
+    import jsonargparse
+
+    from features.errors import ConfigError
+
+    stage = importlib.import_module("pipelines.stages").STAGES[name]
+    classes = stage.configs()
+    parser = jsonargparse.ArgumentParser(
+        prog=f"python -m pipelines {name}", description=STAGES[name], exit_on_error=False
+    )
+    parser.add_argument("--config", action="config", help="YAML recipe; later options win")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    known: set[str] = set()
+    for cls in classes:  # stages share a few options, such as the folder of runs
+        parser.add_class_arguments(cls, skip=known)
+        known |= {field.name for field in dataclasses.fields(cls)}
+    try:
+        namespace = parser.instantiate_classes(parser.parse_args(args))
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise ConfigError(_explain(str(error), classes), where=f"pipelines {name}") from error
+    values: dict[str, Any] = dict(vars(namespace))
+    picked = [cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)}) for cls in classes]
+    return int(stage.run(*picked) or 0)
+
+
+def _explain(message: str, classes: Sequence[type[Any]]) -> str:
+    """jsonargparse's message on one line, with the nearest known option when one was mistyped."""
+    text = " ".join(message.split())
+    known = [field.name for cls in classes for field in dataclasses.fields(cls)]
+    for word in re.findall(r"[A-Za-z_][\w.-]+", text):
+        near = difflib.get_close_matches(word.lstrip("-"), known, n=1, cutoff=0.6)
+        if near and word not in known:
+            return f"{text} Did you mean {near[0]}?"
+    return text
+
+
+def _quieten() -> None:
+    """No telemetry, and no library chatter between a user and their progress bar."""
+    for variable, value in {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }.items():
+        os.environ.setdefault(variable, value)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

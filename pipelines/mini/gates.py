@@ -1,0 +1,70 @@
+"""Stage 5: what the base must know, and must not know, before a transition means anything."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines import world
+from pipelines.mini.align import ridge
+from pipelines.mini.joint import look
+from pipelines.mini.language import Reader, Row, bag, story_steps
+from pipelines.mini.vit import encode, preprocess
+
+T = 8
+
+
+def watch(reader: Reader, stories: list[world.Story]) -> tuple[Tensor, Tensor]:
+    """Returns the temporal (V, T, D) and the spatial (V, N, D) features of rendered stories."""
+    edges = np.round(np.arange(T + 1) * (world.NUM_FRAMES - 1) / T).astype(int)
+    frames = np.stack([world.render(story)[(edges[:-1] + edges[1:]) // 2] for story in stories])
+    features = torch.cat([encode(reader.model, preprocess(video)) for video in frames])
+    features = features.unflatten(0, (len(stories), T))
+    return features.mean(2), features.mean(1)
+
+
+def accuracy(reader: Reader, rows: list[Row]) -> float:
+    """Returns the share of questions answered exactly, in percent."""
+    right = torch.cat([reader.score(rows[i : i + 50])[1] for i in range(0, len(rows), 50)])
+    return 100 * right.float().mean().item()
+
+
+@torch.no_grad()
+def measure(reader: Reader, rng: np.random.Generator, num_videos: int = 300) -> dict[str, float]:
+    """Returns the gates in percent, on fresh stills and videos."""
+    stories = [world.sample_story(rng) for _ in range(num_videos)]
+    scenes = [story.scene_at(int(rng.integers(world.NUM_FRAMES))) for story in stories]
+    images = look(reader, scenes, rng)
+    stills = [world.scene_qa(scene, rng, 6) for scene in scenes]
+    colours = [[ask for ask in asks if ask.question.startswith("what colour")] for asks in stills]
+    gates = {
+        "colour on images": accuracy(reader, _rows(images, colours)),
+        "all questions on images": accuracy(reader, _rows(images, stills)),
+    }
+    train = [world.sample_story(rng) for _ in range(num_videos)]
+    weight, bias = ridge(watch(reader, train)[0].flatten(0, 1), _truth(reader, train).flatten(0, 1))
+    temporal, spatial = watch(reader, stories)
+    project = reader.model.model.multi_modal_projector
+    told = _truth(reader, stories)
+    streams = {
+        "untuned": project(temporal),
+        "least squares": temporal @ weight.T + bias,
+        "true states": told,
+    }
+    for name, tokens in streams.items():
+        prefix = torch.cat([tokens, project(spatial)], dim=1)
+        for kind, counts in (("temporal", (4, 0)), ("spatial", (0, 4))):
+            asks = [world.qa(story, rng, *counts) for story in stories]
+            gates[f"{name} {kind} on videos"] = accuracy(reader, _rows(prefix, asks))
+    return gates
+
+
+def _rows(prefixes: Tensor, asks: list[list[world.QA]]) -> list[Row]:
+    return [Row(p, a) for p, a in zip(prefixes, asks, strict=True) if a]
+
+
+def _truth(reader: Reader, stories: list[world.Story]) -> Tensor:
+    """Returns the noiseless composite tokens of stories, (V, T, H)."""
+    bags = [torch.from_numpy(bag(reader, story_steps(story, T))) for story in stories]
+    return torch.stack(bags) @ reader.embeddings.weight

@@ -1,0 +1,180 @@
+"""Stage 2: the LM learns to answer from prefixes in which one token says several words at once.
+
+A prefix is a matrix of word weights (S, vocabulary); its embeddings are the weighted sums of word
+embeddings. A *story* has one row a time step: `then` plus the words of everything in sight. A
+*scene list* has rows of one object each, as an image's patches will be. Nothing here is an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from pipelines import world
+from pipelines.mini.optim import Fit, fit
+
+Prefix = NDArray[np.float32]
+_NOISE = 0.3
+"""Noise on a prefix token, relative to a word embedding."""
+
+
+@dataclass
+class Row:
+    """Questions that share a prefix: embeddings (S, H) or word weights (S, vocabulary)."""
+
+    prefix: Tensor
+    asks: list[world.QA]
+
+
+class Reader:
+    """A LLaVA with its tokenizer, asked in its prompt format about prefixes at `<image>`."""
+
+    def __init__(self, model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast):
+        self.model, self.vocab = model, tokenizer.get_vocab()
+        self.embeddings = model.get_input_embeddings()
+
+    def ids(self, text: str) -> list[int]:
+        """Returns the ids of words separated by blanks."""
+        return [self.vocab[word] for word in text.split()]
+
+    def embed(self, bag: Prefix, rng: np.random.Generator) -> Tensor:
+        """Returns the noisy sums of a bag's word embeddings, (S, H)."""
+        table = self.embeddings.weight
+        noise = torch.from_numpy(rng.standard_normal((len(bag), table.shape[1]), np.float32))
+        spread = table.detach().pow(2).mean().sqrt()
+        return torch.from_numpy(bag) @ table + float(rng.uniform(0, _NOISE)) * spread * noise
+
+    def pack(self, rows: list[Row]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Packs each row's questions behind its prefix, each blind to the others.
+
+        Returns:
+            Embeddings (B, L, H), attention mask (B, 1, L, L) bool, positions (B, L) and labels
+            (B, L), -100 where there is no answer.
+        """
+        head = self.embeddings(torch.tensor(self.ids("<s> USER:")))
+        packed = [self._pack_row(row, head) for row in rows]
+        length = max(len(labels) for *_, labels in packed)
+
+        def pad(parts: tuple[Tensor, ...], value: int) -> Tensor:
+            return torch.stack(
+                [
+                    F.pad(p, (0, 0) * (p.dim() - 1) + (0, length - len(p)), value=value)
+                    for p in parts
+                ]
+            )
+
+        embeds, segments, positions, labels = zip(*packed, strict=True)
+        segment = pad(segments, -1)
+        same = segment[:, None, :, None] == segment[:, None, None, :]
+        shared = (segment == 0)[:, None, None, :]
+        mask = (same | shared) & torch.ones(length, length, dtype=torch.bool).tril()
+        return pad(embeds, 0), mask, pad(positions, 0), pad(labels, -100)
+
+    def _pack_row(self, row: Row, head: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        start = len(head) + len(row.prefix)
+        ids: list[int] = []
+        labels, segments, positions = [-100] * start, [0] * start, list(range(start))
+        for number, ask in enumerate(row.asks, 1):
+            prompt = self.ids(f"{ask.question} ASSISTANT:")
+            answer = self.ids(f"{ask.answer} </s>")
+            ids += prompt + answer
+            labels += [-100] * len(prompt) + answer
+            segments += [number] * (len(prompt) + len(answer))
+            positions += range(start, start + len(prompt) + len(answer))
+        embeds = torch.cat([head, row.prefix, self.embeddings(torch.tensor(ids))])
+        return embeds, torch.tensor(segments), torch.tensor(positions), torch.tensor(labels)
+
+    def score(self, rows: list[Row]) -> tuple[Tensor, Tensor]:
+        """Returns the answers' mean token loss, and which answers are right throughout (Q,)."""
+        embeds, mask, positions, labels = self.pack(rows)
+        logits = self.model(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
+        ).logits
+        row, place = (labels[:, 1:] != -100).nonzero(as_tuple=True)
+        scores, wanted = logits[row, place], labels[row, place + 1]
+        right = (scores.argmax(-1) == wanted).tolist()
+        ends = (wanted == self.vocab["</s>"]).nonzero()[:, 0].tolist()
+        starts = [0, *[end + 1 for end in ends[:-1]]]
+        exact = [all(right[a : b + 1]) for a, b in zip(starts, ends, strict=True)]
+        return F.cross_entropy(scores, wanted), torch.tensor(exact)
+
+
+def bag(reader: Reader, rows: list[dict[str, float]]) -> Prefix:
+    """Returns the weight matrix of rows of weighted concepts, float32 (S, vocabulary)."""
+    weights = np.zeros((len(rows), len(reader.vocab)), np.float32)
+    for line, row in zip(weights, rows, strict=True):
+        for word, weight in row.items():
+            line[reader.vocab[word]] += weight
+    return weights
+
+
+def story_steps(
+    story: world.Story, num_steps: int, rng: np.random.Generator | None = None
+) -> list[dict[str, float]]:
+    """Tells a story in steps, each `then` plus all that is in sight; rng varies how loud each is."""
+    edges = np.round(np.arange(num_steps + 1) * (world.NUM_FRAMES - 1) / num_steps).astype(int)
+    loud = {shape: 1.0 if rng is None else rng.uniform(0.6, 1.4) for shape in world.SHAPES}
+    steps = []
+    for frame in (edges[:-1] + edges[1:]) // 2:
+        step = {"then": 1.0}
+        for thing in story.scene_at(int(frame)).things:
+            for concept in thing.concepts:
+                step[concept] = step.get(concept, 0.0) + loud[thing.shape]
+        steps.append(step)
+    return steps
+
+
+def spell(steps: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Writes composite steps out as one word a token, leaving out steps that say nothing new."""
+    news = [step for last, step in zip([{}, *steps], steps, strict=False) if step != last]
+    return [{word: 1.0} for step in news for word in step]
+
+
+def scene_list(scene: world.Scene, rng: np.random.Generator) -> list[dict[str, float]]:
+    """Lists a scene's objects, one token each but said up to four times, among background."""
+    rows = [
+        dict.fromkeys(thing.concepts, 1.0)
+        for thing in scene.things
+        for _ in range(rng.integers(1, 5))
+    ]
+    rows += [{".": 1.0}] * int(rng.integers(0, 9))
+    return [rows[i] for i in rng.permutation(len(rows))]
+
+
+def num_steps(rng: np.random.Generator) -> int:
+    """Draws the number of steps of a story, 2 to 32, the fewer the likelier."""
+    return int(np.exp2(rng.uniform(1, 5)).round())
+
+
+def sample_text(reader: Reader, rng: np.random.Generator, lists: float) -> Row:
+    """Draws a text: a scene list with chance `lists`, else a story, three in ten in plain words."""
+    story = world.sample_story(rng)
+    if rng.random() < lists:
+        scene = story.scene_at(int(rng.integers(world.NUM_FRAMES)))
+        rows, asks = scene_list(scene, rng), world.scene_qa(scene, rng, 5)
+    else:
+        rows = story_steps(story, num_steps(rng), rng)
+        if rng.random() < 0.3:
+            rows = spell(rows)
+        asks = world.qa(story, rng, 4, 0)
+    return Row(reader.embed(bag(reader, rows), rng), asks)
+
+
+def train_language(reader: Reader, plan: Fit, rng: np.random.Generator) -> None:
+    """Trains the LM in place: stories first, then mostly scene lists."""
+    step = 0
+
+    def loss() -> Tensor:
+        nonlocal step
+        lists = 0.0 if step < 0.6 * plan.steps else 0.6
+        step += 1
+        return reader.score([sample_text(reader, rng, lists) for _ in range(plan.batch)])[0]
+
+    language = [*reader.model.model.language_model.parameters(), *reader.model.lm_head.parameters()]
+    fit("LM", plan, [{"params": language}], loss)

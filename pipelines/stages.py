@@ -1,0 +1,197 @@
+"""The stages behind the command line: options in, one stage's work, a line about what came out.
+
+Each function imports its stage when it is called, so that `extract` loads no language model and
+`report` no decoder.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from features.errors import ConfigError, StoreError
+from pipelines.selection import Selection, annotated_ids
+
+console = Console(soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: the dataclasses its options fill, and what it does with them."""
+
+    configs: Callable[[], tuple[type[Any], ...]]
+    run: Callable[..., int | None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which runs a stage works on."""
+
+    checkpoint: str
+    """Run folder, or a glob of them (quoted)."""
+    min_coverage: float = 0.99
+    """Share of the questions that must have been judged for a headline."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Which evaluations are compared."""
+
+    split: str = "test"
+    """Split of the annotations."""
+
+
+def find_store(where: Selection) -> Path:
+    """The store made for this base and dataset.
+
+    Raises:
+        StoreError: there is none, or more than one fits; says which command makes it.
+    """
+    from features.spec import FeatureSpec
+    from features.store import read_spec
+    from train.run import check_store
+
+    base, dataset = where.load_base(), where.load_dataset()
+    root = where.features / dataset.name
+    fitting: list[tuple[Path, FeatureSpec]] = []
+    for path in sorted(root.glob(f"{base.name}-*/spec.json")):
+        spec = read_spec(path.parent)
+        if spec.num_frames == base.num_frames:
+            check_store(base, spec, path.parent)
+            fitting.append((path.parent, spec))
+    if len(fitting) == 1:
+        return fitting[0][0]
+    source = f"VIDEOS={where.videos}" if where.videos else f"DATASET={where.dataset}"
+    raise StoreError(
+        "no features for this base and dataset" if not fitting else "several stores fit",
+        where=root,
+        got=[str(path) for path, _ in fitting] or "none",
+        wanted=f"one store of {base.name} with T = {base.num_frames}",
+        do=f"make extract {source} BASE={where.base}"
+        if not fitting
+        else "remove the one you do not want",
+    )
+
+
+def run_demo(config: Any) -> None:
+    """`demo`."""
+    from pipelines.demo import demo
+
+    demo(config, console)
+
+
+def run_extract(where: Selection, config: Any) -> int:
+    """`extract`: 0 also when some videos failed (they are rows with codes), 2 when all did."""
+    from extract.run import extract
+
+    base, dataset = where.load_base(), where.load_dataset()
+    summary = extract(config, base, dataset, annotated_ids(dataset, console))
+    console.print(f"store: {summary.store}")
+    return 0 if summary.ok or not summary.planned else 2
+
+
+def run_train(where: Selection, config: Any) -> None:
+    """`train`."""
+    from train.run import train
+
+    run = train(config, where.load_base(), where.load_dataset(), find_store(where))
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    console.print(f"run: {run} ({metrics['steps']} steps, {metrics['seconds']} s)")
+
+
+def run_eval(where: Selection, choice: Choice, config: Any) -> int:
+    """`eval`: every chosen run, one failing run does not stop the others."""
+    from eval.run import evaluate
+    from features.errors import RedVillmError
+    from features.store import FeatureStore
+
+    folders = sorted(Path(p) for p in glob.glob(choice.checkpoint) if Path(p).is_dir())
+    if not folders:
+        raise ConfigError("no run folder there", got=choice.checkpoint, do="run `make train` first")
+    base, dataset = where.load_base(), where.load_dataset()
+    store = FeatureStore(find_store(where))
+    failed = 0
+    for folder in folders:
+        try:
+            summary = evaluate(
+                config, base, dataset, folder, store, min_coverage=choice.min_coverage
+            )
+        except RedVillmError as error:
+            failed += 1
+            console.print(f"[red]{folder}[/]: {error}", markup=True)
+            continue
+        shown = f"{summary.headline:.1f} %" if summary.headline is not None else summary.refused
+        console.print(f"{folder}: {shown} ({summary.judge}, {summary.split}); {summary.folder}")
+        failed += summary.headline is None
+    return 2 if failed else 0
+
+
+def run_report(where: Selection, config: ReportConfig) -> None:
+    """`report`: all evaluated runs of the dataset, seeds of one experiment in one row."""
+    from eval.report import NamedRun, build_report, terminal_table
+    from features.store import FeatureStore
+
+    root = where.runs / where.load_dataset().name
+    found: dict[str, list[Path]] = {}
+    for summary in sorted(root.glob(f"*/seed-*/eval/{config.split}/summary.json")):
+        found.setdefault(summary.parents[3].name, []).append(summary.parent)
+    if not found:
+        raise ConfigError("nothing evaluated there", where=root, do="run `make eval` first")
+    runs = [NamedRun(name, tuple(folders)) for name, folders in found.items() if name != "replaced"]
+    store = FeatureStore(find_store(where))
+    report = build_report(runs, root, seconds={}, fingerprints={}, store=store)
+    console.print(terminal_table(report))
+    console.print(f"report: {root / 'report.html'}")
+
+
+def run_mini(config: Any) -> None:
+    """`mini`."""
+    from pipelines.mini import make_mini
+
+    make_mini(config)
+
+
+def _demo_configs() -> tuple[type[Any], ...]:
+    from pipelines.demo import DemoConfig
+
+    return (DemoConfig,)
+
+
+def _extract_configs() -> tuple[type[Any], ...]:
+    from extract.run import ExtractConfig
+
+    return Selection, ExtractConfig
+
+
+def _train_configs() -> tuple[type[Any], ...]:
+    from train.run import TrainConfig
+
+    return Selection, TrainConfig
+
+
+def _eval_configs() -> tuple[type[Any], ...]:
+    from eval.generate import GenerateConfig
+
+    return Selection, Choice, GenerateConfig
+
+
+def _mini_configs() -> tuple[type[Any], ...]:
+    from pipelines.mini import MiniConfig
+
+    return (MiniConfig,)
+
+
+STAGES = {
+    "demo": Stage(_demo_configs, run_demo),
+    "extract": Stage(_extract_configs, run_extract),
+    "train": Stage(_train_configs, run_train),
+    "eval": Stage(_eval_configs, run_eval),
+    "report": Stage(lambda: (Selection, ReportConfig), run_report),
+    "mini": Stage(_mini_configs, run_mini),
+}

@@ -1,0 +1,1 @@
+"""Stage 2: projectors in front of a frozen LLM, trained on cached features."""

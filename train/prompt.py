@@ -1,0 +1,132 @@
+"""Renders a question (and in training its answer) to token ids, the same way everywhere.
+
+The text is tokenised once as a whole, so that no token boundary differs from what the base has
+seen; the answer is found behind the prompt by its tokens. The single image token then becomes as
+many placeholders as the clip has video tokens. Segment ids separate what all questions of a video
+share (0) from one question and its answer (1), as packing several questions a row will need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from features.config import BaseConfig
+from features.errors import AnnotationError, ConfigError
+from train.image_llm import ImageLLM
+
+IGNORE = -100
+"""Label of a token without loss, as in torch and transformers."""
+PADDING_SEGMENT = -1
+"""Segment id of padding."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A tokenised prompt with one image token still in it."""
+
+    ids: Int[np.ndarray, " L"]
+    answer_start: int
+    """First token of the answer (the length when there is none)."""
+    image_at: int
+    """Position of the image token."""
+    truncated: bool
+    """Whether the answer lost its end; then there is no eos."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A prompt ready for the model: placeholders in place."""
+
+    input_ids: Int[np.ndarray, " L"]
+    labels: Int[np.ndarray, " L"]
+    """The answer's and eos's ids, -100 elsewhere (not shifted)."""
+    segment_ids: Int[np.ndarray, " L"]
+    """0 up to the last placeholder, 1 after it."""
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """A base's prompt template with its tokenizer."""
+
+    tokenizer: Any
+    template: str
+    image_token_id: int
+    eos_token_id: int
+
+    @classmethod
+    def of(cls, base: BaseConfig, llm: ImageLLM) -> Prompter:
+        """The base's own template.
+
+        Raises:
+            ConfigError: the template lacks its image token or `{question}`, or has one twice.
+        """
+        for part in (base.image_token, "{question}"):
+            if base.prompt.count(part) != 1:
+                raise ConfigError(
+                    "a prompt template names its parts once",
+                    where=f"base {base.name}",
+                    got=repr(base.prompt),
+                    wanted=f"{part} exactly once",
+                )
+        return cls(llm.tokenizer, base.prompt, llm.image_token_id, llm.eos_token_id)
+
+    def encode(
+        self, question: str, answer: str | None = None, room: int = 2**31, where: object = None
+    ) -> Encoded:
+        """Tokenise; an answer that does not fit `room` tokens loses its end (`truncated`).
+
+        Raises:
+            AnnotationError: the question holds the image token, or leaves no room for an answer.
+        """
+        prompt = self.template.replace("{question}", question.strip())
+        ids = prompt_ids = self._tokenise(prompt)
+        truncated = False
+        if answer is not None:
+            joint = "" if prompt[-1:].isspace() else " "
+            ids = [*self._tokenise(prompt + joint + answer.strip()), self.eos_token_id]
+            if ids[: len(prompt_ids)] != prompt_ids:
+                raise AnnotationError(
+                    "the tokenizer merges the end of the prompt with the answer",
+                    where=where,
+                    got=repr(prompt[-20:] + joint + answer[:20]),
+                    do="end the prompt template with a blank, a line end or a special token",
+                )
+            truncated, ids = len(ids) > room, ids[:room]
+        places = [i for i, token in enumerate(ids) if token == self.image_token_id]
+        if len(places) != 1:
+            raise AnnotationError(
+                "a prompt needs one image token", where=where, got=len(places), do="clean the text"
+            )
+        if len(prompt_ids) + (answer is not None) > room:
+            raise AnnotationError(
+                "the question leaves no room for an answer",
+                where=where,
+                got=f"{len(prompt_ids)} tokens without the video",
+                wanted=f"fewer than {room}",
+                do="raise max_length or drop the question",
+            )
+        return Encoded(np.asarray(ids, np.int64), len(prompt_ids), places[0], truncated)
+
+    def _tokenise(self, text: str) -> list[int]:
+        return list(self.tokenizer(text)["input_ids"])
+
+    def expand(self, encoded: Encoded, num_video_tokens: int) -> Rendered:
+        """Put `num_video_tokens` placeholders where the image token is (0 removes it)."""
+        at, more = encoded.image_at, num_video_tokens - 1
+        places = np.full(num_video_tokens, self.image_token_id, np.int64)
+        ids = np.concatenate([encoded.ids[:at], places, encoded.ids[at + 1 :]])
+        position = np.arange(len(ids))
+        labels = np.where(position >= encoded.answer_start + more, ids, IGNORE)
+        segments = (position >= at + num_video_tokens).astype(np.int64)
+        return Rendered(ids, labels, segments, encoded.truncated)
+
+    def render(
+        self, question: str, answer: str | None, num_video_tokens: int, where: object = None
+    ) -> Rendered:
+        """Question (and answer) with exactly `num_video_tokens` placeholders."""
+        return self.expand(self.encode(question, answer, where=where), num_video_tokens)

@@ -1,0 +1,118 @@
+"""The Video LLM: trainable projectors in front of a frozen LLM.
+
+All tensor work of training and evaluation is here, so that the trainer has none. The LLM runs in
+its own dtype and gives gradients to its input only; the projectors stay in float32.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from rich.table import Table
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+from train.data import Batch
+from train.image_llm import ImageLLM
+from train.projectors import VideoProjector
+from train.prompt import IGNORE
+from train.splice import splice
+
+
+class VideoLLM(nn.Module):
+    """Projectors, splice and the frozen LLM."""
+
+    def __init__(self, projector: VideoProjector, llm: LlamaForCausalLM, image_token_id: int):
+        super().__init__()
+        self.projector = projector
+        self.llm = llm
+        self.image_token_id = image_token_id
+
+    @classmethod
+    def of(cls, projector: VideoProjector, base: ImageLLM) -> VideoLLM:
+        """The projectors, moved to where the base's LLM is, in front of it."""
+        return cls(projector.to(base.llm.device), base.llm, base.image_token_id)
+
+    def embed(self, batch: Batch) -> Float[Tensor, "B L H"]:
+        """Prompt embeddings with the video in place, in the LLM's dtype.
+
+        Raises:
+            RedVillmError: placeholders and video tokens differ in number.
+        """
+        # A placeholder may be an id that the vocabulary does not have; its row is overwritten.
+        ids = batch.input_ids.masked_fill(batch.input_ids == self.image_token_id, 0)
+        embeds = self.llm.get_input_embeddings()(ids)
+        tokens, valid = self.projector(
+            batch.temporal, batch.temporal_valid, batch.spatial, batch.spatial_valid
+        )
+        return splice(embeds, batch.input_ids, self.image_token_id, tokens, valid)
+
+    def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], int]:
+        """(sum of the answer tokens' cross entropies in float32, number of answer tokens).
+
+        The vocabulary head sees the positions that predict an answer token and no others.
+        """
+        # Behind padding on the right there is nothing, so the causal mask alone is exact.
+        mask = None if batch.side == "right" else batch.attention_mask
+        hidden = self.llm.model(
+            inputs_embeds=self.embed(batch),
+            attention_mask=mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+        targets = batch.labels[:, 1:]
+        counted = targets != IGNORE
+        logits = self.llm.lm_head(hidden[:, :-1][counted])
+        loss = F.cross_entropy(logits.float(), targets[counted], reduction="sum")
+        return loss, batch.num_answer_tokens
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that are trained, by name; a shared one is named once."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def check_trainable(model: VideoLLM) -> Table:
+    """A table of what is trained and what is frozen, checked against the switches.
+
+    Raises:
+        RuntimeError: a module is trained that should not be, or the other way round.
+    """
+    switches = model.projector.switches
+    alignment = switches.features != "temporal_features" or switches.temporal_module == "shared"
+    temporal = switches.features != "spatial_features" and switches.temporal_module != "shared"
+    wanted = {
+        "projector.alignment": alignment,
+        "projector.temporal": temporal,
+        "projector.alignment_mlp": switches.extra_mlp != "none",
+        "projector.temporal_mlp": switches.extra_mlp == "both",
+        "llm": False,
+    }
+    table = Table("module", "trained", "frozen", title="parameters")
+    counts = {name: [0, 0] for name in wanted}
+    for name, parameter in model.named_parameters():
+        module = ".".join(name.split(".")[:2]) if name.startswith("projector.") else "llm"
+        counts[module][0 if parameter.requires_grad else 1] += parameter.numel()
+    for name, (trained, frozen) in counts.items():
+        if (trained > 0) != wanted[name] or (wanted[name] and frozen):
+            raise RuntimeError(f"{name}: {trained} trained, {frozen} frozen under {switches}")
+        if trained or frozen:
+            table.add_row(name, f"{trained:,}", f"{frozen:,}")
+    return table
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """{"trained": n, "frozen": n}, shared parameters once."""
+    sizes = [(p.requires_grad, p.numel()) for p in model.parameters()]
+    return {
+        "trained": sum(n for grad, n in sizes if grad),
+        "frozen": sum(n for grad, n in sizes if not grad),
+    }
+
+
+def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
+    """Total gradient norm before clipping; 0 for `max_norm` clips nothing."""
+    return torch.nn.utils.clip_grad_norm_(
+        trainable(model).values(), max_norm if max_norm > 0 else float("inf")
+    )
