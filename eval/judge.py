@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from features.durable import replace_file
 from features.errors import RedVillmError
@@ -41,6 +41,7 @@ class Verdict:
     """Name and version of the judge."""
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Anything that turns predictions into verdicts, one for each, in the same order."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from rich.markup import escape
 from rich.table import Table
 
 from eval.metrics import Question, paired_difference, score_by_type, withhold
@@ -26,6 +27,8 @@ from features.spec import SCHEMA_VERSION
 from features.store import FeatureStore
 
 NUM_SAMPLES = 30
+DASH = "\N{EN DASH}"
+"""Stands where there is no number."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,9 @@ def build_report(
     named = dict(enumerate(type_names))
     questions = [
         Question(
-            q.sample_id, q.video_id, named.get(int(q.type), q.type) if q.type.isdigit() else q.type
+            q.sample_id,
+            q.video_id,
+            named.get(int(q.type), q.type) if q.type.isdecimal() else q.type,
         )
         for q in rows[0].seeds[0].questions
     ]
@@ -108,10 +113,12 @@ def terminal_table(report: Mapping[str, Any]) -> Table:
     table.add_column("run")
     table.add_column("seeds", justify="right")
     for kind in types:
-        table.add_column(kind, justify="right")
+        table.add_column(escape(kind), justify="right")
     for row in report["rows"]:
         scores = row["types"] | {"all": row["all"]}
-        table.add_row(row["name"], str(row["seeds"]), *(_cell(scores[kind]) for kind in types))
+        table.add_row(
+            escape(row["name"]), str(row["seeds"]), *(_cell(scores[kind]) for kind in types)
+        )
     return table
 
 
@@ -130,7 +137,7 @@ def render_page(report: Mapping[str, Any], samples: Sequence[Mapping[str, Any]])
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1f}"
+    environment.filters["percent"] = lambda value: DASH if value is None else f"{value:.1f}"
     template = environment.get_template("report.html.j2")
     return template.render(report=report, samples=samples, types=shown_types(report))
 
@@ -178,7 +185,7 @@ def _differences(
     rows: Sequence[_Row], questions: Sequence[Question], compare: Sequence[tuple[str, str]]
 ) -> list[dict[str, Any]]:
     verdicts = {row.name: [folder.verdicts for folder in row.seeds] for row in rows}
-    types = sorted({q.type for q in questions} - {""})
+    types: list[str | None] = [*sorted({q.type for q in questions} - {""})]
     found = []
     for a, b in compare:
         for kind in types or [None]:
@@ -245,7 +252,7 @@ def _frames(store: FeatureStore | None, video_id: str) -> list[str]:
 
 def _cell(score: Mapping[str, Any]) -> str:
     if score["accuracy"] is None:
-        return f"– ({score['judged']} of {score['asked']} judged)"
+        return f"{DASH} ({score['judged']} of {score['asked']} judged)"
     if score["low"] is None:
         return f"{score['accuracy']:.1f}"
     return f"{score['accuracy']:.1f} [{score['low']:.1f}, {score['high']:.1f}]"

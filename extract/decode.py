@@ -12,8 +12,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -31,32 +33,33 @@ except ImportError:  # no wheel for this platform
 
 _MAGIC = re.compile(rb"....(ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF|GIF8", re.DOTALL)
 _CHUNK_BYTES = 64 * 2**20
+_captured = False
 av.logging.restore_default_callback()  # libav's errors to fd 2, where we count them
 av.logging.set_libav_level(av.logging.ERROR)
 
 
 class _Doubt(Exception):  # noqa: N818 - not an error yet
-    """Why decord's frames are not good enough, and the times PyAV must find if they are known."""
+    """Why decord's frames are not good enough, and which they were, if it got so far."""
 
-    def __init__(self, reason: str, pts: tuple[float, ...] = ()) -> None:
+    def __init__(self, reason: str, total: int = 0, pts: tuple[float, ...] = ()) -> None:
         super().__init__(reason)
+        self.total = total
         self.pts = pts
 
 
 def decode_video(request: DecodeRequest) -> DecodedVideo:
     """Sample, decode and preprocess one video.
 
-    Call it in a process whose fd 2 is a file (as the decoding child's is): libav's error lines are
-    read back from there.
+    Concealed damage is only seen after `capture_error_lines()`, as in the decoding child.
 
     Raises:
         VideoError: the video cannot be used; the code says why.
     """
-    declared = _inspect(request.path)
+    header = _inspect(request.path)
     doubt = _Doubt("decord is not here")
     if "decord" in request.decoders and decord is not None:
         try:
-            return _with_decord(request, declared)
+            return _with_decord(request, *header)
         except _Doubt as error:
             doubt = error
     if "pyav" not in request.decoders:
@@ -86,8 +89,8 @@ class _Collector:
         return DecodedVideo(self.squares, pts, decoder, version, tuple(self.thumbs))
 
 
-def _inspect(path: str) -> int:
-    """How many frames the header declares (0: it does not say).
+def _inspect(path: str) -> tuple[int, int]:
+    """How many frames the header declares (0: it does not say), and the bytes of one.
 
     Raises:
         VideoError: no file, nothing in it, no video container or no video stream.
@@ -104,7 +107,7 @@ def _inspect(path: str) -> int:
         with av.open(path) as container:
             stream = _video_stream(container)
             if stream is not None:
-                return int(stream.frames)
+                return stream.frames, max(1, stream.width * stream.height * 3)
             if container.streams or not known:
                 raise VideoError("no-video-stream", "no video stream in the file", where=path)
     except (av.FFmpegError, UnicodeDecodeError) as error:
@@ -118,56 +121,54 @@ def _video_stream(container: av.container.InputContainer) -> av.VideoStream | No
     return next((s for s in container.streams.video if not s.disposition & covers), None)
 
 
-def _with_decord(request: DecodeRequest, declared: int) -> DecodedVideo:
+def _with_decord(request: DecodeRequest, declared: int, frame_bytes: int) -> DecodedVideo:
     """Decord's frames.
 
     Raises:
         _Doubt: it failed, libav complained, or the frames look wrong.
     """
     _take_error_lines()
+    total, failure = 0, ""
     pts: tuple[float, ...] = ()
-    reader = None
     try:
         reader = decord.VideoReader(request.path, ctx=decord.cpu(0), num_threads=1)
         total = len(reader)
         indices = midpoint_indices(total, request.num_frames)
-        pts = tuple(float(start) for start in reader.get_frame_timestamp(indices)[:, 0])
+        pts = tuple(round(float(start), 6) for start in reader.get_frame_timestamp(indices)[:, 0])
         collector = _Collector(request, len(indices))
-        height, width = reader[indices[0]].shape[:2]
-        chunk = max(1, _CHUNK_BYTES // (height * width * 3))
+        chunk = max(1, _CHUNK_BYTES // frame_bytes)
         for start in range(0, len(indices), chunk):
             collector.add(reader.get_batch(indices[start : start + chunk]).asnumpy())
     except Exception as error:  # decord raises whatever comes to hand
-        reader = None
-        raise _Doubt(_take_error_lines() or repr(error)[:200], pts) from error
-    del reader  # ends its threads, so that all their lines are there
-    if lines := _take_error_lines():
-        raise _Doubt(lines, pts)
+        failure = repr(error)[:200]
+    reader = None  # ends its threads, so that all their lines are there
+    if failure := _take_error_lines() or failure:
+        raise _Doubt(failure, total, pts)
     if total < declared:
-        raise _Doubt(f"decord found {total} of {declared} frames", pts)
+        raise _Doubt(f"decord found {total} of {declared} frames")
     _check_rising(indices, pts)
     squares = collector.squares
     if len(set(indices)) > 1 and (squares == squares[0]).all():
-        raise _Doubt("all frames are the same", pts)  # a still video, or a decoder that is stuck
+        # A still video, or a decoder that is stuck.
+        raise _Doubt("all frames are the same", total, pts)
     return collector.finish(pts, "decord", decord.__version__)
 
 
 def _check_rising(indices: Sequence[int], pts: Sequence[float]) -> None:
     stamps = dict(zip(indices, pts, strict=True))
     times = list(stamps.values())
-    if any(b <= a for a, b in zip(times, times[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(times)):
         raise _Doubt("times of the frames do not rise")
 
 
 def _with_pyav(request: DecodeRequest, doubt: _Doubt) -> DecodedVideo:
-    """PyAV's frames, strictly decoded, at the times decord chose (or, without those, its own)."""
+    """PyAV's frames, strictly decoded; the same ones that decord chose, if it chose any."""
     times = _FrameTimes(request.path)
+    wanted = [times.ticks[i] for i in midpoint_indices(len(times.ticks), request.num_frames)]
+    pts = tuple(round(float(tick * times.seconds), 6) for tick in wanted)
     if doubt.pts:
-        wanted = [times.nearest(target) for target in doubt.pts]
-    else:
-        wanted = [times.ticks[i] for i in midpoint_indices(len(times.ticks), request.num_frames)]
-    pts = tuple(float(tick * times.seconds) for tick in wanted)
-    facts = {"where": request.path, "got": str(doubt)}
+        times.check_same(pts, doubt)
+    failure: Exception = doubt
     # Seeking into an open group of pictures can fail on a sound file; then from the start.
     for seek in (True, False):
         collector = _Collector(request, len(wanted))
@@ -176,11 +177,10 @@ def _with_pyav(request: DecodeRequest, doubt: _Doubt) -> DecodedVideo:
                 collector.add(frame[None])
             return collector.finish(pts, "pyav", av.__version__)
         except (av.FFmpegError, VideoError) as error:
-            if not seek:
-                code = error.code if isinstance(error, VideoError) else "damaged"
-                what = f"strict decoding failed: {error}"
-                raise VideoError(code, what, **facts) from error
-    raise RuntimeError("unreachable")
+            failure = error
+    code = failure.code if isinstance(failure, VideoError) else "damaged"
+    what = f"strict decoding failed ({failure})"
+    raise VideoError(code, what, where=request.path, got=str(doubt)) from failure
 
 
 class _FrameTimes:
@@ -203,7 +203,9 @@ class _FrameTimes:
                     if packet.size:
                         packets.append((packet.pts, packet.is_keyframe, packet.is_discard))
         except av.FFmpegError as error:
-            raise VideoError("truncated", "cannot read to the end", where=path, got=error) from error
+            raise VideoError(
+                "truncated", "cannot read to the end", where=path, got=error
+            ) from error
         if (lines := _take_error_lines()) or not packets or len(packets) < declared:
             got = lines or f"{len(packets)} frames"
             raise VideoError("truncated", "the file is cut off", where=path, got=got)
@@ -215,19 +217,22 @@ class _FrameTimes:
             self.ticks, self.keys, self.seconds = list(range(len(shown))), [], 1 / rate
         self.frame_seconds = 1 / rate
 
-    def nearest(self, target: float) -> int:
-        """The tick closest to a time in seconds, which must be within one frame of it."""
-        at = bisect_left(self.ticks, target / self.seconds)
-        near = min(self.ticks[max(0, at - 1) : at + 1], key=lambda t: abs(t * self.seconds - target))
-        if abs(near * self.seconds - target) > self.frame_seconds:
-            raise VideoError(
-                "wrong-frames",
-                "the decoders disagree about the frames",
-                where=self.path,
-                got=f"nearest frame at {near * self.seconds:.3f} s",
-                wanted=f"{target:.3f} s",
-            )
-        return near
+    def check_same(self, pts: Sequence[float], doubt: _Doubt) -> None:
+        """Refuse to change frames silently: as many, and each within one frame of decord's time.
+
+        Times count from the first frame: the decoders disagree about where a timeline starts.
+        """
+        if len(self.ticks) == doubt.total:
+            drift = [(a - pts[0]) - (b - doubt.pts[0]) for a, b in zip(pts, doubt.pts, strict=True)]
+            if max(map(abs, drift)) <= self.frame_seconds:
+                return
+        raise VideoError(
+            "wrong-frames",
+            f"the decoders disagree about the frames ({doubt})",
+            where=self.path,
+            got=f"pyav {len(self.ticks)} frames, times {pts[0]:.3f}..{pts[-1]:.3f} s",
+            wanted=f"decord {doubt.total}, {doubt.pts[0]:.3f}..{doubt.pts[-1]:.3f} s",
+        )
 
 
 def _strict_frames(
@@ -236,10 +241,11 @@ def _strict_frames(
     """The frames at `wanted` ticks (never falling), decoding no more than they need."""
     with _open_strict(path) as (container, stream):
         frames = enumerate(container.decode(stream))
-        at, image = -(2**62), np.empty((0, 0, 3), np.uint8)
+        at, image = -(2**62), np.empty(0, np.uint8)
         for tick in wanted:
-            key = times.keys[max(0, bisect_right(times.keys, tick) - 1)] if times.keys else at
-            if seek and at < key < tick:
+            keys_before = bisect_right(times.keys, tick)
+            key = times.keys[keys_before - 1] if keys_before > 1 else at
+            if seek and key > at:
                 container.seek(key, stream=stream, backward=True)
                 frames = enumerate(container.decode(stream))
             while at < tick:
@@ -248,39 +254,40 @@ def _strict_frames(
                     raise VideoError("truncated", "frames end early", where=path)
                 at = (frame.pts if times.timed else number) or 0
                 if at >= tick:
-                    image = frame.to_ndarray(format="rgb24")
+                    image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
             if at != tick:
                 raise VideoError("wrong-frames", "no frame where its packet was", where=path)
             yield image
 
 
-class _open_strict:  # noqa: N801 - a context manager used like a function
+@contextmanager
+def _open_strict(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """(container, stream) of a file whose decoder raises on damage instead of concealing it."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __enter__(self) -> tuple[av.container.InputContainer, av.VideoStream]:
-        self.container = av.open(self.path)
-        stream = _video_stream(self.container)
+    with av.open(path) as container:
+        stream = _video_stream(container)
         if stream is None:
-            raise VideoError("no-video-stream", "no video stream in the file", where=self.path)
+            raise VideoError("no-video-stream", "no video stream in the file", where=path)
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"err_detect": "explode"}
-        return self.container, stream
+        yield container, stream
 
-    def __exit__(self, *_: object) -> None:
-        self.container.close()
+
+def capture_error_lines() -> None:
+    """Read libav's errors back from fd 2, a file that is ours alone and gets emptied."""
+    global _captured
+    _captured = stat.S_ISREG(os.fstat(2).st_mode)
 
 
 def _take_error_lines() -> str:
     """libav's first complaint on fd 2 since the last call ("" if none); empties the file."""
-    if not stat.S_ISREG(os.fstat(2).st_mode):
+    if not _captured:
         return ""
     text = os.pread(2, 4096, 0).decode(errors="replace")
     os.ftruncate(2, 0)
     os.lseek(2, 0, os.SEEK_SET)
     lines = [re.sub(r" @ 0x[0-9a-f]+", "", line).strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
-    return next((line for line in lines if line.startswith("[") and "]" in line), "".join(lines))[:200]
+    return next((line for line in lines if line.startswith("[") and "]" in line), "".join(lines))[
+        :200
+    ]

@@ -6,6 +6,8 @@ frames, and numpy's half-to-even rounding decides some of them.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 
 def midpoint_indices(total: int, num_frames: int) -> list[int]:
     """Indices of the midpoints of n = min(total, num_frames) equal segments of a video.
@@ -27,4 +29,4 @@ def midpoint_indices(total: int, num_frames: int) -> list[int]:
     segment = (total - 1) / n
     # Python's round is numpy's: halves go to the even number.
     edges = [round(segment * i) for i in range(n + 1)]
-    return [(low + high) // 2 for low, high in zip(edges, edges[1:], strict=False)]
+    return [(low + high) // 2 for low, high in pairwise(edges)]

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from features.commit import CommitRow, load_commits, marker_names
-from features.durable import escape_name, publish_new, replace_file
+from features.durable import disk_errors, escape_name, publish_new, replace_file
 from features.errors import FingerprintError, StoreError
 from features.plan import Plan, load_plan
 from features.spec import FeatureSpec, canonical_json
@@ -67,14 +67,11 @@ def create_store(path: Path, spec: FeatureSpec) -> Path:
         FingerprintError: the store was made from another spec.
         StoreError: the folder cannot be written to.
     """
-    try:
+    with disk_errors("cannot create the store", path):
         for name in ("plan", "shards", "commits", "thumbs"):
             (path / name).mkdir(parents=True, exist_ok=True)
-        data = json.dumps(spec.to_dict(), indent=2).encode()
-        if not (path / "spec.json").exists():
-            publish_new(path / "spec.json", data, "spec")
-    except OSError as error:
-        raise StoreError("cannot create the store", where=path, got=error) from error
+    if not (path / "spec.json").exists():
+        publish_new(path / "spec.json", json.dumps(spec.to_dict(), indent=2).encode(), "spec")
     there = read_spec(path)
     if there != spec:
         ours, theirs = spec.to_dict(), there.to_dict()

@@ -10,6 +10,8 @@ import hashlib
 import os
 import signal
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
@@ -47,49 +49,60 @@ def fsync_tree(path: Path) -> None:
         fsync_path(found)
 
 
+@contextmanager
+def disk_errors(what: str, where: object) -> Iterator[None]:
+    """Turn the system's errors (full, read-only, gone) into ours, which say what and where."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(what, where=where, got=error, do="check space and permissions") from error
+
+
 def publish_new(path: Path, data: bytes, point: str) -> bool:
     """Put a whole new file in place exclusively: of many writers exactly one gets True.
 
     Raises:
-        StoreError: the file system has no hard links.
+        StoreError: cannot write there, or the file system has no hard links.
     """
-    beside = _write_beside(path, data, point)
-    try:
-        os.link(beside, path)
-    except FileExistsError:
-        # A network file system can lose the answer to a link that worked: then there are two names.
-        return os.stat(beside).st_nlink == 2
-    except PermissionError as error:
-        raise StoreError(
-            "cannot link a file into place",
-            where=path,
-            got=error,
-            do="put the store on a file system with hard links, where you may write",
-        ) from error
-    finally:
-        beside.unlink()
-    commit_point(f"{point}-linked")
-    fsync_path(path.parent)
-    commit_point(f"{point}-done")
-    return True
+    with disk_errors("cannot link a new file into place", path), _beside(path, data, point) as new:
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            # A network file system can lose the answer to a link that worked: then there are two.
+            return os.stat(new).st_nlink == 2
+        commit_point(f"{point}-linked")
+        fsync_path(path.parent)
+        commit_point(f"{point}-done")
+        return True
 
 
 def replace_file(path: Path, data: bytes, point: str) -> None:
-    """Put a whole file in place of an older one; readers see the old or the new, never a mix."""
-    os.replace(_write_beside(path, data, point), path)
-    fsync_path(path.parent)
-    commit_point(f"{point}-done")
+    """Put a whole file in place of an older one; readers see the old or the new, never a mix.
+
+    Raises:
+        StoreError: cannot write there.
+    """
+    with disk_errors("cannot replace a file", path), _beside(path, data, point) as new:
+        os.replace(new, path)
+        fsync_path(path.parent)
+        commit_point(f"{point}-done")
 
 
-def _write_beside(path: Path, data: bytes, point: str) -> Path:
-    beside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    with beside.open("xb") as file:
-        file.write(data)
-        file.flush()
-        commit_point(f"{point}-written")
-        os.fsync(file.fileno())
-    commit_point(f"{point}-synced")
-    return beside
+@contextmanager
+def _beside(path: Path, data: bytes, point: str) -> Iterator[Path]:
+    """A flushed temporary file in the same folder, gone afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        with new.open("xb") as file:
+            file.write(data)
+            file.flush()
+            commit_point(f"{point}-written")
+            os.fsync(file.fileno())
+        commit_point(f"{point}-synced")
+        yield new
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:

@@ -62,3 +62,6 @@ class VideoError(RedVillmError):
     def __init__(self, code: str, what: str, **facts: object) -> None:
         super().__init__(what, **facts)  # type: ignore[arg-type]
         self.code = code
+
+    def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
+        return VideoError, (self.code, str(self))

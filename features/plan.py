@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from features.durable import publish_new
+from features.durable import disk_errors, publish_new
 from features.errors import StoreError
 from features.spec import canonical_json
 from features.tables import encode_table, read_table
@@ -48,13 +48,9 @@ class SourceVideo:
 
 
 @dataclass(frozen=True)
-class PlanRow:
-    """One planned video."""
+class PlanRow(SourceVideo):
+    """One planned video, and the file as it was when it was planned."""
 
-    video_id: str
-    path: str
-    size: int
-    digest: str
     part: int
     """Part of the plan, from 1."""
     shard: int
@@ -117,25 +113,27 @@ def find_videos(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         raise StoreError("no folder with videos there", where=root)
     found: dict[str, Path] = {}
-    seen: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        subfolders[:] = [] if real in seen else [n for n in subfolders if not n.startswith(".")]
-        if real in seen:  # links can form a ring
-            continue
-        seen.add(real)
-        for path in (Path(folder, n) for n in names if not n.startswith(".")):
-            if path.suffix.lower() in VIDEO_SUFFIXES:
-                video_id = path.relative_to(root).with_suffix("").as_posix()
-                if video_id in found:
-                    raise StoreError(
-                        "two files for one video id",
-                        where=root,
-                        got=sorted([found[video_id].name, path.name]),
-                        do="rename or remove one of them",
-                    )
-                found[video_id] = path
+    with disk_errors("cannot look through the folder", root):
+        for path in _walk(root):
+            video_id = path.relative_to(root).with_suffix("").as_posix()
+            if video_id in found:
+                names = [found[video_id].name, path.name]
+                raise StoreError("two files for one video id", where=root, got=names)
+            found[video_id] = path
     return dict(sorted(found.items()))
+
+
+def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:
+        return  # a link back up: a ring
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _walk(path, (*above, real))
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            yield path
 
 
 def load_plan(store: Path) -> Plan:
@@ -253,9 +251,7 @@ def _place(
 def _publish(store: Path, part: int, rows: Sequence[PlanRow]) -> bool:
     records = [{name: getattr(row, name) for name in _COLUMNS} for row in rows]
     data = encode_table(records, _COLUMNS, {"hash": _part_hash(rows)})
-    folder = store / "plan"
-    folder.mkdir(parents=True, exist_ok=True)
-    return publish_new(folder / f"{part:04d}.parquet", data, "plan")
+    return publish_new(store / "plan" / f"{part:04d}.parquet", data, "plan")
 
 
 def _part_hash(rows: Sequence[PlanRow]) -> str:

@@ -85,7 +85,7 @@ def load_recipe(
     parser.add_class_arguments(cls, "recipe")
     try:
         parsed = parser.parse_object({"recipe": record})
-        return typing.cast(Recipe, parser.instantiate_classes(parsed).recipe)
+        return typing.cast(Recipe, parser.instantiate(parsed).recipe)
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()).replace("recipe.", "")
         raise ConfigError("the recipe has a wrong value", where=path, got=reason) from error

@@ -7,7 +7,7 @@ contract suite, and a third is one module and one line here.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int32
@@ -17,6 +17,7 @@ from features.hdf5_format import Hdf5Format
 from features.zarr_format import ZarrFormat
 
 
+@runtime_checkable
 class ShardReader(Protocol):
     """One open shard. Not to be shared with a forked process."""
 
@@ -32,6 +33,7 @@ class ShardReader(Protocol):
         ...
 
 
+@runtime_checkable
 class ShardFormat(Protocol):
     """A way to keep V videos' arrays in one file or folder."""
 

@@ -6,8 +6,10 @@ hash, and only then the marker. A crash anywhere leaves garbage, never half a sh
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -17,14 +19,15 @@ from jaxtyping import Float
 
 from features.catalog import create_store
 from features.commit import Commit, CommitRow, publish_commit, row_sha256
-from features.durable import commit_point, escape_name, file_sha256, fsync_tree
+from features.durable import commit_point, disk_errors, escape_name, file_sha256, fsync_tree
 from features.errors import StoreError
 from features.plan import STATUS_OK, Plan
 from features.shard_format import ShardFormat, get_format
 from features.spec import FeatureSpec
 
 _MAX_MESSAGE = 500
-_Arrays = tuple[Float[np.ndarray, "T D"], Float[np.ndarray, "N D"]]
+# Temporal (T', D) and spatial (N, D); T' differs from video to video.
+_Arrays = tuple[Float[np.ndarray, "_ _"], Float[np.ndarray, "_ _"]]
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ def write_shard(
     """
     create_store(store, spec)
     _check_rows(plan, shard, rows)
-    settled = [_settle(row, spec) for row in rows]
     form = get_format(format)
+    settled = [_settle(row, spec) for row in rows]
     commit = Commit(
         shard=shard,
         attempt=uuid4().hex[:16],
@@ -90,19 +93,29 @@ def write_shard(
         files={},
         rows=tuple(row for row, _ in settled),
     )
+    shard_path = store / "shards" / f"{commit.stem}{form.suffix}"
+    thumbs_path = store / "thumbs" / f"{commit.stem}.zip"
     try:
-        if any(arrays for _, arrays in settled):
-            path = store / "shards" / f"{commit.stem}{form.suffix}"
-            _write_arrays(form, path, [arrays for _, arrays in settled], spec)
-            files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        with disk_errors("cannot write the shard", f"{store}, shard {shard}"):
+            files = _write_arrays(form, shard_path, [arrays for _, arrays in settled], spec)
+            _write_thumbs(thumbs_path, rows)
             hashes = {file.relative_to(store).as_posix(): file_sha256(file) for file in files}
-            commit = replace(commit, files=hashes)
-        _write_thumbs(store / "thumbs" / f"{commit.stem}.zip", rows)
-        commit_point("shard-ready")
-        return publish_commit(store, commit, plan)
-    except OSError as error:
-        where = f"{store}, shard {shard}"
-        raise StoreError("cannot write the shard", where=where, got=error) from error
+    except BaseException:
+        _discard(shard_path, thumbs_path)  # a full disk needs the space
+        raise
+    commit_point("shard-ready")
+    standing = publish_commit(store, replace(commit, files=hashes), plan)
+    if not standing.won:
+        _discard(shard_path, thumbs_path)
+    return standing
+
+
+def _discard(*paths: Path) -> None:
+    """Remove what no marker vouches for; what cannot be removed is garbage that does no harm."""
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def _check_rows(plan: Plan, shard: int, rows: Sequence[VideoRow]) -> None:
@@ -127,7 +140,7 @@ def _settle(row: VideoRow, spec: FeatureSpec) -> tuple[CommitRow, _Arrays | None
         return failure, None
     if row.temporal is None or row.spatial is None:
         raise StoreError("an ok row without features", where=row.video_id)
-    frames = len(row.temporal)
+    frames, width = row.temporal.shape
     if not 1 <= frames <= spec.num_frames or len(row.pts) not in (0, frames):
         raise StoreError(
             "wrong number of frames",
@@ -135,6 +148,9 @@ def _settle(row: VideoRow, spec: FeatureSpec) -> tuple[CommitRow, _Arrays | None
             got=f"{frames} temporal rows, {len(row.pts)} time stamps",
             wanted=f"1 to {spec.num_frames}, one time stamp each",
         )
+    if row.spatial.shape[1] != width:
+        got = (row.temporal.shape, row.spatial.shape)
+        raise StoreError("temporal and spatial widths differ", where=row.video_id, got=got)
     with np.errstate(over="ignore", invalid="ignore"):  # found by the next line
         arrays = row.temporal.astype(spec.store_dtype), row.spatial.astype(spec.store_dtype)
     if not all(np.isfinite(numbers).all() for numbers in (*arrays, row.pts)):
@@ -146,8 +162,13 @@ def _settle(row: VideoRow, spec: FeatureSpec) -> tuple[CommitRow, _Arrays | None
 
 def _write_arrays(
     form: ShardFormat, path: Path, videos: Sequence[_Arrays | None], spec: FeatureSpec
-) -> None:
-    """Write, flush to the disk, read back and compare. Rows of failures and padding are NaN."""
+) -> list[Path]:
+    """Write, flush to the disk, read back and compare; returns the files.
+
+    Rows of failures and of padding are NaN. A shard of failures alone has no files.
+    """
+    if not any(videos):
+        return []
     shapes = {(t.shape[1], s.shape) for t, s in filter(None, videos)}
     if len(shapes) > 1:
         raise StoreError("videos of one shard differ in shape", where=path, got=sorted(shapes))
@@ -163,16 +184,24 @@ def _write_arrays(
     commit_point("shard-written")
     fsync_tree(path)
     commit_point("shard-synced")
-    reader = form.open(path)
+    _read_back(form, path, temporal, spatial, num_frames)
+    commit_point("shard-verified")
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+
+
+def _read_back(
+    form: ShardFormat, path: Path, temporal: np.ndarray, spatial: np.ndarray, frames: np.ndarray
+) -> None:
     try:
-        for row in range(len(videos)):
+        reader = form.open(path)
+        for row, num_frames in enumerate(frames):
             found = reader.read(row)
-            wanted = temporal[row].tobytes(), spatial[row].tobytes(), num_frames[row]
+            wanted = temporal[row].tobytes(), spatial[row].tobytes(), num_frames
             if (found[0].tobytes(), found[1].tobytes(), found[2]) != wanted:
                 raise OSError(f"{path.name} row {row} reads back otherwise than it was written")
-    finally:
         reader.close()
-    commit_point("shard-verified")
+    except (RuntimeError, ValueError) as error:  # a checksum, as zarr and h5py report it
+        raise OSError(f"{path.name} does not read back: {error}") from error
 
 
 def _write_thumbs(path: Path, rows: Sequence[VideoRow]) -> None:

@@ -61,7 +61,7 @@ class ZarrFormat:
 
 
 def _write(
-    group: zarr.Group, name: str, data: np.ndarray, videos_per_chunk: int, fill: float
+    group: zarr.Group, name: str, data: np.ndarray, videos_per_chunk: int, fill: int | float
 ) -> None:
     array = group.create_array(
         name,

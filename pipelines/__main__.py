@@ -7,7 +7,6 @@ stage that was asked for is imported, because half of them need no deep-learning
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import os
 import re
@@ -63,6 +62,7 @@ def run_stage(name: str, args: list[str]) -> int:
 
     from features.errors import ConfigError
 
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     stage = importlib.import_module("pipelines.stages").STAGES[name]
     classes = stage.configs()
     parser = jsonargparse.ArgumentParser(
@@ -74,24 +74,25 @@ def run_stage(name: str, args: list[str]) -> int:
     for cls in classes:  # stages share a few options, such as the folder of runs
         parser.add_class_arguments(cls, skip=known)
         known |= {field.name for field in dataclasses.fields(cls)}
+    options = list(parser.get_defaults().keys())
     try:
-        namespace = parser.instantiate_classes(parser.parse_args(args))
+        namespace = parser.instantiate(parser.parse_args(args))
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        raise ConfigError(_explain(str(error), classes), where=f"pipelines {name}") from error
+        raise ConfigError(_explain(str(error), options), where=f"pipelines {name}") from error
     values: dict[str, Any] = dict(vars(namespace))
     picked = [cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)}) for cls in classes]
     return int(stage.run(*picked) or 0)
 
 
-def _explain(message: str, classes: Sequence[type[Any]]) -> str:
-    """jsonargparse's message on one line, with the nearest known option when one was mistyped."""
+def _explain(message: str, known: Sequence[str]) -> str:
+    """Jsonargparse's message on one line, with the nearest known option when one is unknown."""
+    from features.recipes import did_you_mean
+
     text = " ".join(message.split())
-    known = [field.name for cls in classes for field in dataclasses.fields(cls)]
-    for word in re.findall(r"[A-Za-z_][\w.-]+", text):
-        near = difflib.get_close_matches(word.lstrip("-"), known, n=1, cutoff=0.6)
-        if near and word not in known:
-            return f"{text} Did you mean {near[0]}?"
-    return text
+    unknown = re.search(r"unrecognized arguments: --([\w.-]+)", text) or re.search(
+        r"[Oo]ption '([\w.-]+)'", text
+    )
+    return f"{text}; {did_you_mean(unknown[1], known)}" if unknown else text
 
 
 def _quieten() -> None:

@@ -34,6 +34,9 @@ COMPARISONS = (
     ("red-villm-long", "shared-long"),
 )
 
+ANSWERS = GenerateConfig(split="test", batch_size=64, max_new_tokens=16)
+"""The demo's answers are a few words long."""
+
 
 @dataclass(frozen=True)
 class DemoConfig:
@@ -117,5 +120,5 @@ def _row(
         with clock("train", f"{name}, seed {seed}"):
             run = train(replace(recipe, seed=seed), base, dataset, store.path)
         with clock("evaluate", f"{name}, seed {seed}, on the test videos"):
-            folders.append(evaluate(GenerateConfig(), base, dataset, run, store).folder)
+            folders.append(evaluate(ANSWERS, base, dataset, run, store).folder)
     return NamedRun(name, tuple(folders))

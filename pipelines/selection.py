@@ -27,8 +27,12 @@ class Selection:
     """Your own folder of videos, instead of a dataset recipe."""
     annotations: Path | None = None
     """Your own questions about `videos`: JSONL, see features/annotations.py."""
+    num_frames: int | None = None
+    """T: frames sampled a video; the base's own number unless given."""
     features: Path = Path("data/features")
     """Root of the feature stores."""
+    store: Path | None = None
+    """Folder of one store, where several fit."""
     runs: Path = Path("runs")
     """Root of training runs, predictions and reports."""
 

@@ -51,31 +51,31 @@ def find_store(where: Selection) -> Path:
     """The store made for this base and dataset.
 
     Raises:
-        StoreError: there is none, or more than one fits; says which command makes it.
+        StoreError: there is none, or more than one fits; says what to do.
     """
-    from features.spec import FeatureSpec
     from features.store import read_spec
-    from train.run import check_store
 
+    if where.store is not None:
+        return where.store
     base, dataset = where.load_base(), where.load_dataset()
-    root = where.features / dataset.name
-    fitting: list[tuple[Path, FeatureSpec]] = []
-    for path in sorted(root.glob(f"{base.name}-*/spec.json")):
-        spec = read_spec(path.parent)
-        if spec.num_frames == base.num_frames:
-            check_store(base, spec, path.parent)
-            fitting.append((path.parent, spec))
+    root, num_frames = where.features / dataset.name, where.num_frames or base.num_frames
+    found = sorted(path.parent for path in root.glob(f"{base.name}-t{num_frames}-*/spec.json"))
+    # those of other recipes of the same base are not meant
+    eyes = ("tower", "layer", "image_size", "preprocessing")
+    specs = {path: read_spec(path) for path in found}
+    fitting = [p for p, s in specs.items() if all(getattr(s, k) == getattr(base, k) for k in eyes)]
     if len(fitting) == 1:
-        return fitting[0][0]
+        return fitting[0]
     source = f"VIDEOS={where.videos}" if where.videos else f"DATASET={where.dataset}"
+    more = f" ARGS='--num_frames {where.num_frames}'" if where.num_frames else ""
     raise StoreError(
-        "no features for this base and dataset" if not fitting else "several stores fit",
+        "several stores fit" if fitting else "no features for this base and dataset",
         where=root,
-        got=[str(path) for path, _ in fitting] or "none",
-        wanted=f"one store of {base.name} with T = {base.num_frames}",
-        do=f"make extract {source} BASE={where.base}"
-        if not fitting
-        else "remove the one you do not want",
+        got=", ".join(path.name for path in fitting) or "no store",
+        wanted=f"one of base {base.name} with T = {num_frames}",
+        do="say which with --store"
+        if fitting
+        else f"make extract {source} BASE={where.base}{more}",
     )
 
 

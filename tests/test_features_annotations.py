@@ -161,6 +161,19 @@ def test_own_jsonl(tmp_path: Path) -> None:
     ]
 
 
+def test_own_jsonl_holds_several_splits(tmp_path: Path) -> None:
+    rows = [{"video": f"v{i}", "question": "q", "answer": "a", "id": i} for i in range(3)]
+    rows[1]["split"] = "test"
+    path = save(tmp_path / "own.jsonl", "\n".join(json.dumps(row) for row in rows))
+    found = {
+        part: [s.sample_id for s in load_annotations(SplitConfig("jsonl", path, part=part))]
+        for part in ("train", "test", "")
+    }
+    assert found == {"train": ["0", "2"], "test": ["1"], "": ["0", "1", "2"]}
+    with pytest.raises(AnnotationError, match=r"no questions.*split 'val'"):
+        load_annotations(SplitConfig("jsonl", path, part="val"))
+
+
 @pytest.mark.parametrize(
     ("form", "content", "message"),
     [

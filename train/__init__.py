@@ -1,1 +1,1 @@
-"""Stage 2: projectors in front of a frozen LLM, trained on cached features."""
+"""Image LLM bases, prompts, projectors, splice and the trainer that adjusts the projectors."""

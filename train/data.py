@@ -7,11 +7,12 @@ whose video cannot be used is counted by reason, never skipped in silence.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -128,6 +129,15 @@ class QuestionDataset(Dataset[Item]):
             ]
         self.truncated = sum(encoded.truncated for encoded in self._encoded)
 
+    def counts(self) -> dict[str, Any]:
+        """How many questions were asked for, used, lost (by reason) and truncated."""
+        return {
+            "asked": len(self.samples) + self.lost.total(),
+            "used": len(self.samples),
+            "lost": dict(self.lost),
+            "truncated": self.truncated,
+        }
+
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -190,8 +200,12 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on `device`."""
-        tensors = {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **{k: v.to(device, non_blocking=True) for k, v in tensors.items()})
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 def collate(
@@ -269,6 +283,9 @@ def make_loader(
     cut = partial(
         cut_step, pad_token_id=pad_token_id, max_questions=max_questions, max_tokens=max_tokens
     )
-    return StatefulDataLoader(
-        dataset, batch_sampler=sampler, collate_fn=cut, num_workers=num_workers
-    )
+    with warnings.catch_warnings():
+        # torchdata 0.11 calls a function that torch 2.14 deprecates.
+        warnings.filterwarnings("ignore", "'set_vital' is deprecated")
+        return StatefulDataLoader(
+            dataset, batch_sampler=sampler, collate_fn=cut, num_workers=num_workers
+        )

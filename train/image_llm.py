@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, LlamaForCausalLM, LlavaConfig
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlavaConfig
 from transformers.activations import ACT2FN
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -71,16 +71,16 @@ def load_image_llm(
         CheckpointError: files, tensors or token ids are missing, superfluous or contradictory.
     """
     folder = resolve_checkpoint(base.checkpoint)
-    config = _read_config(folder)
-    text = config.text_config
+    config, text = _read_config(folder)
+    vision: Any = config.vision_config
     with torch.device("meta"):
         aligner = MLPAligner(
-            config.vision_config.hidden_size,
+            vision.hidden_size,
             text.hidden_size,
             ACT2FN[config.projector_hidden_act],
             config.multimodal_projector_bias,
         )
-        llm = LlamaForCausalLM._from_config(text, attn_implementation="sdpa", dtype=dtype)
+        llm = LlamaForCausalLM(text)
     found = iter(read_tensors(folder, *ALIGNER).items())
     _fill(aligner, found, f"{folder} (alignment module)", "cpu", torch.float32)
     tied = {"lm_head.weight": "model.embed_tokens.weight"} if text.tie_word_embeddings else {}
@@ -111,7 +111,7 @@ def base_digest(folder: Path) -> str:
     return hashlib.sha256(canonical_json([*parts, config]).encode()).hexdigest()
 
 
-def _read_config(folder: Path) -> LlavaConfig:
+def _read_config(folder: Path) -> tuple[LlavaConfig, LlamaConfig]:
     record = read_json(folder / "config.json")
     kinds = (record.get("model_type"), record.get("text_config", {}).get("model_type", "llama"))
     if kinds != ("llava", "llama"):
@@ -123,12 +123,15 @@ def _read_config(folder: Path) -> LlavaConfig:
         )
     config = LlavaConfig.from_dict(record)
     text = config.text_config
+    if not isinstance(text, LlamaConfig):
+        raise CheckpointError("no Llama in the checkpoint", where=folder, got=type(text).__name__)
+    text._attn_implementation = "sdpa"
     text.tie_word_embeddings = bool(
         record.get("tie_word_embeddings") or record["text_config"].get("tie_word_embeddings")
     )
     # Dropout 0 lets the frozen LLM stay in train mode, which activation checkpointing asks for.
     text.attention_dropout = 0.0
-    return config
+    return config, text
 
 
 def _llm_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
@@ -149,7 +152,8 @@ def _fill(
 ) -> None:
     """Give a module on the meta device its weights, or refuse by name."""
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    loaded, extra, misshapen = {}, [], []
+    loaded: dict[str, Tensor] = {}
+    extra, misshapen = [], []
     for name, tensor in tensors:
         if name not in shapes:
             extra.append(name)

@@ -43,7 +43,8 @@ class ProjectorTraining(L.LightningModule):
 
     def training_step(self, batch: list[Batch], batch_idx: int) -> None:
         """One optimizer step over all micro-batches of `batch`."""
-        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        optimizer: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
         total = sum(micro.num_answer_tokens for micro in batch)
         losses = []
         optimizer.zero_grad()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ from rich.console import Console
 from features.annotations import QASample, annotations_digest, load_annotations
 from features.checkpoint_files import resolve_checkpoint
 from features.config import BaseConfig, Budget, DatasetConfig
-from features.errors import ConfigError, FingerprintError
+from features.errors import ConfigError, FingerprintError, StoreError
 from features.recipes import did_you_mean
 from features.spec import SCHEMA_VERSION, FeatureSpec
 from features.store import FeatureStore
@@ -82,7 +83,40 @@ class TrainConfig:
     """Reuse a finished run of the same config and store; off: train it again."""
 
 
-_NO_INFLUENCE = ("runs", "num_workers", "cache_bytes", "resume", "budget", "lr", "epochs")
+_NO_INFLUENCE = {"runs", "num_workers", "cache_bytes", "resume", "budget", "device", "llm_dtype"}
+"""Settings that do not decide the result, or do so through another entry of the record."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a run is made of, with every `auto` decided."""
+
+    config: TrainConfig
+    budget: Budget
+    base: BaseConfig
+    dataset: str
+    samples: Sequence[QASample]
+    features: FeatureStore
+    device: torch.device
+    dtype: torch.dtype
+    console: Console
+
+    def record(self) -> dict[str, Any]:
+        """Everything that decides the result, as plain YAML values."""
+        settings = {k: v for k, v in asdict(self.config).items() if k not in _NO_INFLUENCE}
+        base = {k: v for k, v in asdict(self.base).items() if k != "budgets"}
+        digest = base_digest(resolve_checkpoint(self.base.checkpoint))
+        return {
+            "schema": SCHEMA_VERSION,
+            "train": settings | asdict(self.budget),
+            "device": {"type": self.device.type, "llm_dtype": str(self.dtype)},
+            "base": base | {"digest": digest},
+            "dataset": {"name": self.dataset, "questions": annotations_digest(self.samples)},
+            "store": {
+                "fingerprint": self.features.spec.fingerprint,
+                "content": self.features.content_digest,
+            },
+        }
 
 
 def run_folder(config: TrainConfig, dataset: str) -> Path:
@@ -102,72 +136,47 @@ def train(config: TrainConfig, base: BaseConfig, dataset: DatasetConfig, store: 
     Raises:
         RedVillmError: anything a user can put right.
     """
-    console = Console()
-    features = FeatureStore.open(store)
-    samples = _training_samples(dataset)
+    budget, console = pick_budget(config, base), Console()
     device, dtype = pick_device(config.device, config.llm_dtype)
-    config = replace(config, device=device.type, llm_dtype=str(dtype).removeprefix("torch."))
-    budget = pick_budget(config, base)
+    features, samples = FeatureStore.open(store), _training_samples(dataset)
     check_store(base, features.spec, store)
-    record = _record(config, budget, base, dataset.name, samples, features)
-    run = run_folder(config, dataset.name)
-    if config.resume and is_finished(run, record):
+    job = _Job(config, budget, base, dataset.name, samples, features, device, dtype, console)
+    run, record = run_folder(config, dataset.name), job.record()
+    if config.resume and _finished_record(run) == record:
         console.print(f"{run}: finished before with the same config and store; reused")
         return run
     _set_aside(run, record, console)
     run.mkdir(parents=True, exist_ok=True)
     (run / CONFIG).write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
-    image_llm = load_image_llm(base, device, dtype)
-    metrics = _fit(config, budget, base, image_llm, samples, features, run, console)
-    (run / f"{METRICS}.partial").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (run / f"{METRICS}.partial").replace(run / METRICS)
+    metrics = _fit(job, run)
+    partial = run / f"{METRICS}.partial"
+    partial.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    partial.replace(run / METRICS)
     return run
 
 
-def _fit(
-    config: TrainConfig,
-    budget: Budget,
-    base: BaseConfig,
-    image_llm: ImageLLM,
-    samples: Sequence[QASample],
-    features: FeatureStore,
-    run: Path,
-    console: Console,
-) -> dict[str, Any]:
+def _fit(job: _Job, run: Path) -> dict[str, Any]:
     """Train, save the projectors, and say in numbers what happened."""
     started = time.perf_counter()
-    projector = VideoProjector(
-        image_llm.aligner, image_llm.hidden_size, config.switches, config.seed
-    )
-    model = VideoLLM.of(projector, image_llm)
-    dataset = QuestionDataset(
-        samples,
-        VideoReader(features, config.switches.spatial_window, config.cache_bytes),
-        Prompter.of(base, image_llm),
-        projector.num_tokens,
-        features.spec.num_frames,
-        config.max_length,
-    )
-    sampler = StepSampler(len(dataset), budget.batch_size, budget.epochs, config.seed)
-    _say_questions(console, dataset, sampler, budget, len(samples))
-    console.print(check_trainable(model))
-    module = ProjectorTraining(model, budget, len(sampler), config.clip_norm)
+    config, spec = job.config, job.features.spec
+    base = load_image_llm(job.base, job.device, job.dtype)
+    projector = VideoProjector(base.aligner, base.hidden_size, config.switches, config.seed)
+    model = VideoLLM.of(projector, base)
+    dataset = _make_dataset(job, base, projector)
+    sampler = StepSampler(len(dataset), job.budget.batch_size, job.budget.epochs, config.seed)
+    _say_questions(job, dataset, sampler)
+    job.console.print(check_trainable(model))
+    module = ProjectorTraining(model, job.budget, len(sampler), config.clip_norm)
     if len(sampler):
-        loader = make_loader(
-            dataset,
-            sampler,
-            image_llm.pad_token_id,
-            config.micro_batch,
-            config.micro_tokens,
-            config.num_workers,
-        )
+        limits = (config.micro_batch, config.micro_tokens, config.num_workers)
+        loader = make_loader(dataset, sampler, base.pad_token_id, *limits)
         with _quiet_lightning():
-            make_trainer(run, config.device, len(sampler), console).fit(module, loader)
+            make_trainer(run, job.device, len(sampler), job.console).fit(module, loader)
     facts = ProjectorConfig(
         base=base.name,
-        base_digest=image_llm.digest,
-        spec=features.spec,
-        store_digest=features.content_digest,
+        base_digest=base.digest,
+        spec=spec,
+        store_digest=job.features.content_digest,
         switches=config.switches,
         seed=config.seed,
         steps=len(sampler),
@@ -178,27 +187,49 @@ def _fit(
         "seconds": round(time.perf_counter() - started, 2),
         "steps": len(sampler),
         "loss": _loss_summary(module),
-        "questions": {
-            "asked": len(samples),
-            "used": len(dataset),
-            "lost": dict(dataset.lost),
-            "truncated": dataset.truncated,
-            "dropped": sampler.dropped,
-        },
+        "questions": dataset.counts() | {"dropped": sampler.dropped},
         "parameters": count_parameters(model),
         "digests": {
-            "base": image_llm.digest,
-            "fingerprint": features.spec.fingerprint,
-            "store": features.content_digest,
+            "base": base.digest,
+            "fingerprint": spec.fingerprint,
+            "store": job.features.content_digest,
         },
     }
 
 
-def make_trainer(run: Path, device: str, num_steps: int, console: Console) -> L.Trainer:
+def _make_dataset(job: _Job, base: ImageLLM, projector: VideoProjector) -> QuestionDataset:
+    """The questions with their features.
+
+    Raises:
+        StoreError: the features are not as wide as the base's eyes see.
+    """
+    config = job.config
+    videos = VideoReader(job.features, config.switches.spatial_window, config.cache_bytes)
+    for video_id in job.features.ids[:1]:
+        width = videos[video_id].spatial.shape[1]
+        if width != base.aligner.width:
+            raise StoreError(
+                "features of another width than the base's vision tower gives",
+                where=job.features.path,
+                got=width,
+                wanted=base.aligner.width,
+                do="extract with this base",
+            )
+    return QuestionDataset(
+        job.samples,
+        videos,
+        Prompter.of(job.base, base),
+        projector.num_tokens,
+        job.features.spec.num_frames,
+        config.max_length,
+    )
+
+
+def make_trainer(run: Path, device: torch.device, num_steps: int, console: Console) -> L.Trainer:
     """Lightning's trainer for one pass over the steps, with its logs inside the run folder."""
-    bar = [RichProgressBar(leave=True)] if console.is_terminal else []
+    bar: list[L.Callback] = [RichProgressBar(leave=True)] if console.is_terminal else []
     return L.Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu",
+        accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
         max_epochs=1,
         max_steps=num_steps,
@@ -224,6 +255,7 @@ def _quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
         warnings.filterwarnings("ignore", "Experiment logs directory .* exists and is not empty")
         try:
             yield
@@ -259,7 +291,7 @@ def pick_budget(config: TrainConfig, base: BaseConfig) -> Budget:
             got=config.budget,
             do=did_you_mean(config.budget, base.budgets),
         )
-    overrides = {k: getattr(config, k) for k in ("lr", "epochs", "batch_size")}
+    overrides: dict[str, Any] = {k: getattr(config, k) for k in ("lr", "epochs", "batch_size")}
     return replace(
         base.budgets[config.budget], **{k: v for k, v in overrides.items() if v is not None}
     )
@@ -294,39 +326,20 @@ def _training_samples(dataset: DatasetConfig) -> list[QASample]:
     return load_annotations(dataset.splits["train"])
 
 
-def _record(
-    config: TrainConfig,
-    budget: Budget,
-    base: BaseConfig,
-    dataset: str,
-    samples: Sequence[QASample],
-    features: FeatureStore,
-) -> dict[str, Any]:
-    """Everything that decides the result, as plain YAML values."""
-    settings = {k: v for k, v in asdict(config).items() if k not in _NO_INFLUENCE}
-    base_record = {k: v for k, v in asdict(base).items() if k != "budgets"}
-    return {
-        "schema": SCHEMA_VERSION,
-        "train": {**settings, "batch_size": budget.batch_size},
-        "budget": asdict(budget),
-        "base": {**base_record, "digest": base_digest(resolve_checkpoint(base.checkpoint))},
-        "dataset": {"name": dataset, "questions": annotations_digest(samples)},
-        "store": {"fingerprint": features.spec.fingerprint, "content": features.content_digest},
-    }
-
-
-def is_finished(run: Path, record: dict[str, Any]) -> bool:
-    """Whether the folder holds a finished run of exactly this record."""
+def _finished_record(run: Path) -> dict[str, Any] | None:
+    """The record of the run in that folder, or None when none has finished there."""
     if not (run / METRICS).is_file():
-        return False
-    return bool(yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")) == record)
+        return None
+    return dict(yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")))
 
 
 def _set_aside(run: Path, record: dict[str, Any], console: Console) -> None:
-    """Move a finished run out of the way; what was never finished may be overwritten."""
-    if not (run / METRICS).is_file():
+    """Move a finished run out of the way; what was never finished is thrown away."""
+    old = _finished_record(run)
+    if old is None:
+        for leftover in ("logs", "tensorboard", PROJECTORS):
+            shutil.rmtree(run / leftover, ignore_errors=True)
         return
-    old = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
     changed = [key for key in record if old.get(key) != record[key]] or ["nothing"]
     folder = run.parent / "replaced"
     folder.mkdir(exist_ok=True)
@@ -335,11 +348,16 @@ def _set_aside(run: Path, record: dict[str, Any], console: Console) -> None:
     console.print(f"{run}: trained again ({', '.join(changed)} changed); the old run is {target}")
 
 
-def _say_questions(
-    console: Console, dataset: QuestionDataset, sampler: StepSampler, budget: Budget, asked: int
-) -> None:
+def _say_questions(job: _Job, dataset: QuestionDataset, sampler: StepSampler) -> None:
+    """What is trained on and what is not.
+
+    Raises:
+        ConfigError: not enough for one optimizer step.
+    """
+    console, budget = job.console, job.budget
     if dataset.lost:
         reasons = ", ".join(f"{code} {n:,}" for code, n in sorted(dataset.lost.items()))
+        asked = len(job.samples)
         console.print(f"lost {dataset.lost.total():,} of {asked:,} training questions: {reasons}")
     if dataset.truncated:
         console.print(f"{dataset.truncated:,} answers lost their end to max_length")

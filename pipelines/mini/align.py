@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,7 +22,7 @@ def ridge(x: Tensor, y: Tensor, penalty: float = 1e-3) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def plant(projector: torch.nn.Module, weight: Tensor, bias: Tensor) -> None:
+def plant(projector: Any, weight: Tensor, bias: Tensor) -> None:
     """Makes linear → GELU → linear compute a linear map exactly: GELU(x) - GELU(-x) = x.
 
     Half of the hidden units read a direction, half its negative. The directions that the map

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipelines import world
-from pipelines.mini.language import Reader, Row, bag, num_steps, sample_text, story_steps
+from pipelines.mini.language import Reader, Row, bag, sample_text, tell
 from pipelines.mini.optim import Fit, fit
 from pipelines.mini.vit import encode, photograph
 
@@ -35,9 +35,7 @@ def sample_images(reader: Reader, count: int, rng: np.random.Generator, told: bo
         ]
     return [
         Row(
-            torch.cat(
-                [reader.embed(bag(reader, story_steps(story, num_steps(rng), rng)), rng), image]
-            ),
+            torch.cat([reader.embed(bag(reader, tell(story, rng, 1.3)), rng), image]),
             world.qa(story, rng, 3, 3),
         )
         for image, story in zip(images, stories, strict=True)

@@ -8,6 +8,7 @@ embeddings. A *story* has one row a time step: `then` plus the words of everythi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class Reader:
 
     def __init__(self, model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast):
         self.model, self.vocab = model, tokenizer.get_vocab()
-        self.embeddings = model.get_input_embeddings()
+        self.embeddings: Any = model.get_input_embeddings()
 
     def ids(self, text: str) -> list[int]:
         """Returns the ids of words separated by blanks."""
@@ -48,7 +49,8 @@ class Reader:
         table = self.embeddings.weight
         noise = torch.from_numpy(rng.standard_normal((len(bag), table.shape[1]), np.float32))
         spread = table.detach().pow(2).mean().sqrt()
-        return torch.from_numpy(bag) @ table + float(rng.uniform(0, _NOISE)) * spread * noise
+        tokens: Tensor = torch.from_numpy(bag) @ table + rng.uniform(0, _NOISE) * spread * noise
+        return tokens
 
     def pack(self, rows: list[Row]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Packs each row's questions behind its prefix, each blind to the others.
@@ -115,17 +117,16 @@ def bag(reader: Reader, rows: list[dict[str, float]]) -> Prefix:
 
 
 def story_steps(
-    story: world.Story, num_steps: int, rng: np.random.Generator | None = None
+    story: world.Story, num_steps: int, loud: dict[str, float] | None = None
 ) -> list[dict[str, float]]:
-    """Tells a story in steps, each `then` plus all that is in sight; rng varies how loud each is."""
+    """Tells a story in steps, each `then` plus all that is in sight, `loud` by shape."""
     edges = np.round(np.arange(num_steps + 1) * (world.NUM_FRAMES - 1) / num_steps).astype(int)
-    loud = {shape: 1.0 if rng is None else rng.uniform(0.6, 1.4) for shape in world.SHAPES}
     steps = []
     for frame in (edges[:-1] + edges[1:]) // 2:
         step = {"then": 1.0}
         for thing in story.scene_at(int(frame)).things:
             for concept in thing.concepts:
-                step[concept] = step.get(concept, 0.0) + loud[thing.shape]
+                step[concept] = step.get(concept, 0.0) + (loud[thing.shape] if loud else 1.0)
         steps.append(step)
     return steps
 
@@ -147,19 +148,27 @@ def scene_list(scene: world.Scene, rng: np.random.Generator) -> list[dict[str, f
     return [rows[i] for i in rng.permutation(len(rows))]
 
 
-def num_steps(rng: np.random.Generator) -> int:
-    """Draws the number of steps of a story, 2 to 32, the fewer the likelier."""
-    return int(np.exp2(rng.uniform(1, 5)).round())
+def tell(story: world.Story, rng: np.random.Generator, statics: float) -> list[dict[str, float]]:
+    """Tells a story in 2 to 32 steps, the fewer the likelier, with static objects up to `statics`.
+
+    What stands still is drowned out at first: telling what changes from what does not is the skill
+    that comes last.
+    """
+    loud = {shape: rng.uniform(0, statics) for shape in world.SHAPES}
+    loud[story.actor_shape] = rng.uniform(0.6, 1.4)
+    return story_steps(story, int(np.exp2(rng.uniform(1, 5)).round()), loud)
 
 
-def sample_text(reader: Reader, rng: np.random.Generator, lists: float) -> Row:
+def sample_text(
+    reader: Reader, rng: np.random.Generator, lists: float, statics: float = 1.3
+) -> Row:
     """Draws a text: a scene list with chance `lists`, else a story, three in ten in plain words."""
     story = world.sample_story(rng)
     if rng.random() < lists:
         scene = story.scene_at(int(rng.integers(world.NUM_FRAMES)))
         rows, asks = scene_list(scene, rng), world.scene_qa(scene, rng, 5)
     else:
-        rows = story_steps(story, num_steps(rng), rng)
+        rows = tell(story, rng, statics)
         if rng.random() < 0.3:
             rows = spell(rows)
         asks = world.qa(story, rng, 4, 0)
@@ -172,9 +181,11 @@ def train_language(reader: Reader, plan: Fit, rng: np.random.Generator) -> None:
 
     def loss() -> Tensor:
         nonlocal step
-        lists = 0.0 if step < 0.6 * plan.steps else 0.6
-        step += 1
-        return reader.score([sample_text(reader, rng, lists) for _ in range(plan.batch)])[0]
+        done, step = step / plan.steps, step + 1
+        lists, statics = 0.6 if done > 0.6 else 0.0, 1.3 * min(done / 0.4, 1)
+        return reader.score([sample_text(reader, rng, lists, statics) for _ in range(plan.batch)])[
+            0
+        ]
 
     language = [*reader.model.model.language_model.parameters(), *reader.model.lm_head.parameters()]
     fit("LM", plan, [{"params": language}], loss)

@@ -41,7 +41,7 @@ def fit(name: str, plan: Fit, groups: list[dict[str, Any]], loss: Callable[[], T
         for _ in range(plan.steps):
             optimizer.zero_grad()
             value = loss()
-            value.backward()
+            torch.autograd.backward(value)
             torch.nn.utils.clip_grad_norm_(params, 1.0)
             optimizer.step()
             schedule.step()

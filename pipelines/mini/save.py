@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     CLIPImageProcessor,
@@ -34,7 +34,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     core.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", words.index("<s>"))]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         pad_token="<pad>",
         bos_token="<s>",
@@ -80,7 +80,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenerat
     config = LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=SPECIAL_TOKENS.index("<image>"),
         image_seq_length=NUM_PATCHES,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
@@ -89,21 +89,20 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenerat
         **tokens,
     )
     model = LlavaForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(**tokens, max_new_tokens=8)
+    model.generation_config = GenerationConfig(**tokens, max_new_tokens=8)  # type: ignore[no-untyped-call]
     # A wider spread than the usual 0.02, or the places are learnt late.
-    torch.nn.init.normal_(vision_tower(model).embeddings.position_embedding.weight, std=0.4)
+    tower: Any = model.model.vision_tower
+    tower = getattr(tower, "vision_model", tower)  # older releases nest it
+    tower.embeddings.position_embedding.weight.data.normal_(std=0.4)
+    # Wide enough to tell words apart at once, narrow enough for the transition's small steps.
+    words: Any = model.get_input_embeddings()
+    words.weight.data.normal_(std=0.2)
     return model
-
-
-def vision_tower(model: LlavaForConditionalGeneration) -> torch.nn.Module:
-    """Returns the module that holds `embeddings` and `encoder`, wherever this release nests it."""
-    tower = model.model.vision_tower
-    return getattr(tower, "vision_model", tower)
 
 
 def save_base(
     model: LlavaForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: Any,
     card: str,
     folder: Path,
 ) -> None:
@@ -116,7 +115,7 @@ def save_base(
         crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
     )
     image_processor.save_pretrained(fresh)  # preprocessor_config.json, for readers of old layouts
-    LlavaProcessor(
+    LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor,
         tokenizer,
         patch_size=PATCH_SIZE,

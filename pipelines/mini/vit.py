@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from pipelines import world
 from pipelines.mini.optim import Fit, fit
@@ -16,6 +17,8 @@ from pipelines.mini.save import IMAGE_SIZE, NUM_PATCHES, PATCH_SIZE
 
 FACETS = (tuple(world.COLOURS), world.SHAPES, tuple(world.CELLS), ("small", "big"))
 """What there is to say of an object, in the order of `Thing.concepts`."""
+_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
+_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
 _VISIBLE = 0.12
 """Share of a patch that an object must fill to be its label."""
 
@@ -43,7 +46,7 @@ def patch_labels(scene: world.Scene) -> NDArray[np.int64]:
         [[1 + f.index(c) for f, c in zip(FACETS, t.concepts, strict=True)] for t in scene.things]
     ).reshape(-1, len(FACETS))
     seen = np.concatenate([np.full((1, NUM_PATCHES), _VISIBLE), share]).argmax(0)
-    return np.concatenate([np.zeros((1, len(FACETS)), np.int64), facets])[seen].astype(np.int64)
+    return np.asarray(np.concatenate([np.zeros((1, len(FACETS))), facets])[seen], np.int64)
 
 
 def preprocess(frames: NDArray[np.uint8]) -> Tensor:
@@ -53,8 +56,8 @@ def preprocess(frames: NDArray[np.uint8]) -> Tensor:
     """
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
     pixels = F.interpolate(pixels, (IMAGE_SIZE, IMAGE_SIZE), mode="bicubic", antialias=True)
-    mean, std = torch.tensor(OPENAI_CLIP_MEAN), torch.tensor(OPENAI_CLIP_STD)
-    return (pixels.round().clamp(0, 255) / 255 - mean[:, None, None]) / std[:, None, None]
+    scaled: Tensor = (pixels.round().clamp(0, 255) / 255 - _MEAN) / _STD
+    return scaled
 
 
 def photograph(scenes: list[world.Scene], rng: np.random.Generator) -> Tensor:
@@ -75,8 +78,8 @@ def encode(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
 def train_vit(model: LlavaForConditionalGeneration, plan: Fit, rng: np.random.Generator) -> None:
     """Trains the tower in place; the heads on its last two layers are thrown away."""
     sizes = [len(facet) + 1 for facet in FACETS]
-    tower, width = model.model.vision_tower, model.config.vision_config.hidden_size
-    heads = nn.ModuleList(nn.Linear(width, sum(sizes)) for _ in range(2))
+    tower: Any = model.model.vision_tower
+    heads = nn.ModuleList(nn.Linear(tower.config.hidden_size, sum(sizes)) for _ in range(2))
 
     def loss() -> Tensor:
         scenes = [sample_scene(rng) for _ in range(plan.batch)]

@@ -1,0 +1,352 @@
+"""Answers of the embedded base to questions about made-up features, on real files and processes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eval.generate import (
+    META,
+    PREDICTIONS,
+    Answer,
+    GenerateConfig,
+    answer,
+    eval_folder,
+    generate,
+    read_meta,
+    read_predictions,
+)
+from eval.run import evaluate, read_eval
+from features.annotations import QASample, load_annotations, write_qa_pairs
+from features.config import BaseConfig, DatasetConfig, SplitConfig
+from features.errors import ConfigError, FingerprintError, RedVillmError
+from features.plan import extend_plan, source_video
+from features.spec import FeatureSpec
+from features.store import FeatureStore, VideoRow, create_store, write_shard
+from train.checkpoint import ProjectorConfig, load_projectors, save_projectors
+from train.data import Item, VideoReader, collate
+from train.image_llm import load_image_llm
+from train.projectors import ProjectorSwitches, VideoProjector
+from train.prompt import Prompter
+from train.video_llm import VideoLLM
+
+SPEC = FeatureSpec("checkpoint", "0" * 64, 32, "crop-bicubic", 8)
+FAILED, NEVER_SEEN = "v07", "v99"
+CONFIG = GenerateConfig(batch_size=4, max_new_tokens=5, dtype="float64", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def base(mini_dir: Path) -> BaseConfig:
+    return BaseConfig("mini", str(mini_dir), image_size=32, num_frames=8)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    path = create_store(tmp_path_factory.mktemp("store"), SPEC)
+    ids = [f"v{i:02d}" for i in range(8)]
+    plan = extend_plan(path, [source_video(i, None) for i in ids], 8, {})
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, video_id in enumerate(ids):
+        temporal = rng.normal(size=(8 - number % 3, 96)).astype(np.float32)  # some are short
+        spatial = rng.normal(size=(16, 96)).astype(np.float32)
+        rows.append(VideoRow(video_id, "ok", temporal=temporal, spatial=spatial))
+    rows[-1] = VideoRow(FAILED, "truncated", "the file ends early")
+    write_shard(path, SPEC, plan, 0, rows)
+    return FeatureStore(path)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
+    folder = tmp_path_factory.mktemp("annotations")
+    rng = random.Random(0)
+    words = ["what", "is", "the", "first", "colour", "red", "circle", "where", "moves", "last"]
+    samples = [
+        QASample(
+            f"q{number:02d}",
+            NEVER_SEEN if number == 5 else f"v{number % 8:02d}",
+            " ".join(rng.choices(words, k=rng.randrange(3, 9))),
+            "red",
+            rng.choice(["temporal", "spatial"]),
+        )
+        for number in range(48)
+    ]
+    write_qa_pairs(folder / "test_q.json", folder / "test_a.json", samples)
+    split = SplitConfig("qa-pairs", folder / "test_q.json", folder / "test_a.json")
+    return DatasetConfig("tiny", folder, {"test": split})
+
+
+def save_run(run: Path, base: BaseConfig, store: FeatureStore, seed: int = 0) -> Path:
+    llm = load_image_llm(base)
+    switches = ProjectorSwitches(temporal_module="random")
+    projector = VideoProjector(llm.aligner, llm.hidden_size, switches, seed)
+    facts = ProjectorConfig("mini", llm.digest, SPEC, store.content_digest, switches, seed, 0)
+    save_projectors(run / "projectors", projector, facts)
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path, base: BaseConfig, store: FeatureStore) -> Path:
+    return save_run(tmp_path / "run", base, store)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory,
+    base: BaseConfig,
+    dataset: DatasetConfig,
+    store: FeatureStore,
+) -> list[dict[str, Any]]:
+    """What an uninterrupted run answers."""
+    run = save_run(tmp_path_factory.mktemp("whole"), base, store)
+    return read_predictions(generate(CONFIG, base, dataset, run, store))
+
+
+def by_id(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: str(row["sample_id"]))
+
+
+def test_every_question_gets_a_row(whole: list[dict[str, Any]], dataset: DatasetConfig) -> None:
+    samples = {s.sample_id: s for s in load_annotations(dataset.splits["test"])}
+    assert {row["sample_id"] for row in whole} == set(samples)
+    assert len(whole) == 48
+    for row in whole:
+        sample = samples[row["sample_id"]]
+        assert [row[k] for k in ("video_id", "type", "question", "answer")] == [
+            sample.video_id,
+            sample.type,
+            sample.question,
+            sample.answer,
+        ]
+    lost = {row["sample_id"]: row["lost"] for row in whole if row["lost"]}
+    assert lost == {f"q{n:02d}": "truncated" for n in range(7, 48, 8)} | {"q05": "not-extracted"}
+    assert all((row["pred"] is None) == (row["sample_id"] in lost) for row in whole)
+    assert len({row["pred"] for row in whole}) > 3  # answers differ, so the comparisons here bite
+
+
+def test_answers_equal_one_at_a_time_without_cache_or_padding(
+    whole: list[dict[str, Any]],
+    base: BaseConfig,
+    store: FeatureStore,
+    tmp_path: Path,
+) -> None:
+    llm = load_image_llm(base, dtype=torch.float64)
+    run = save_run(tmp_path, base, store)
+    projector = load_projectors(run / "projectors", llm, SPEC)
+    prompter, videos = Prompter.of(base, llm), VideoReader(store)
+    table = llm.llm.get_input_embeddings().weight
+    for row in [row for row in whole if row["pred"] is not None][::5]:
+        video = videos[row["video_id"]]
+        assert projector.temporal is not None
+        assert projector.alignment is not None
+        every = torch.ones(1, 99, dtype=torch.bool)
+        tokens = torch.cat(
+            [
+                module(x[None], every[:, : len(x)])[0][0]
+                for module, x in (
+                    (projector.temporal, video.temporal),
+                    (projector.alignment, video.spatial),
+                )
+            ]
+        )
+        prompt = prompter.encode(row["question"])
+        before, after = prompt.ids[: prompt.image_at], prompt.ids[prompt.image_at + 1 :]
+        sequence = torch.cat([table[before], tokens.double(), table[after]])
+        said: list[int] = []
+        with torch.no_grad():
+            while len(said) < CONFIG.max_new_tokens:
+                token = int(llm.llm(inputs_embeds=sequence[None]).logits[0, -1].argmax())
+                if token == llm.eos_token_id:
+                    break
+                said.append(token)
+                sequence = torch.cat([sequence, table[[token]]])
+        text = llm.tokenizer.decode(said, skip_special_tokens=True).strip()
+        reason = "stop" if len(said) < CONFIG.max_new_tokens else "length"
+        found = (row["pred"], row["num_tokens"], row["finish_reason"])
+        assert found == (text, len(said), reason)
+
+
+def test_finish_reason(base: BaseConfig, store: FeatureStore, tmp_path: Path) -> None:
+    llm = load_image_llm(base)
+    model = VideoLLM.of(
+        load_projectors(save_run(tmp_path, base, store) / "projectors", llm, SPEC), llm
+    )
+    prompt, video = Prompter.of(base, llm).encode("what is red"), VideoReader(store)["v00"]
+    count = model.projector.num_tokens(len(video.temporal), len(video.spatial))
+    item = Item("q", Prompter.of(base, llm).expand(prompt, count), video)
+    batch = collate([item], llm.pad_token_id, "left")
+    [free] = answer(model, batch, replace(llm, eos_token_id=-1), 6)
+    words = free.text.split()
+    assert (free.finish_reason, free.num_tokens, len(words)) == ("length", 6, 6)
+    last = llm.tokenizer.convert_tokens_to_ids(words[-1])
+    at = words.index(words[-1])
+    [stopped] = answer(model, batch, replace(llm, eos_token_id=last), 6)
+    assert stopped == Answer(" ".join(words[:at]), "stop", at)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_batch_size_does_not_change_the_text(
+    dtype: str,
+    whole: list[dict[str, Any]],
+    run: Path,
+    base: BaseConfig,
+    dataset: DatasetConfig,
+    store: FeatureStore,
+) -> None:
+    texts = []
+    for size in (1, 8):
+        config = replace(CONFIG, batch_size=size, dtype=dtype, resume=False)
+        texts.append(by_id(read_predictions(generate(config, base, dataset, run, store))))
+    assert texts[0] == texts[1] == by_id(whole)
+
+
+def test_killed_at_seeded_moments_ends_as_if_nothing_had_happened(
+    whole: list[dict[str, Any]],
+    run: Path,
+    base: BaseConfig,
+    dataset: DatasetConfig,
+    store: FeatureStore,
+) -> None:
+    path = eval_folder(run, "test") / PREDICTIONS
+    rng = random.Random(0)
+    kills = 0
+    for wanted in sorted(rng.sample(range(7, 44), 4)):
+        # A forked process spares the test four starts of Python; it is killed like any other.
+        child = multiprocessing.get_context("fork").Process(
+            target=generate, args=(CONFIG, base, dataset, run, store)
+        )
+        child.start()
+        assert child.pid is not None
+        while child.is_alive():
+            if path.exists() and path.read_bytes().count(b"\n") >= wanted:
+                os.kill(child.pid, signal.SIGKILL)
+                break
+            time.sleep(0.001)
+        child.join()
+        kills += child.exitcode == -signal.SIGKILL
+        # A kill in the middle of a write, which is too quick to hit, leaves a torn line.
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) - rng.randrange(1, 40)])
+    assert kills >= 3
+    before = path.read_bytes()
+    rows = read_predictions(generate(CONFIG, base, dataset, run, store))
+    assert by_id(rows) == by_id(whole)
+    assert path.read_bytes().startswith(before[: before.rfind(b"\n") + 1])  # append-only
+
+
+def test_nothing_is_computed_twice(
+    run: Path,
+    base: BaseConfig,
+    dataset: DatasetConfig,
+    store: FeatureStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = generate(CONFIG, base, dataset, run, store)
+    before = (folder / PREDICTIONS).read_bytes()
+    monkeypatch.setattr("eval.generate.load_image_llm", lambda *_: pytest.fail("loaded again"))
+    generate(CONFIG, base, dataset, run, store)
+    assert (folder / PREDICTIONS).read_bytes() == before
+
+
+def test_resuming_under_other_conditions_is_refused_naming_both(
+    run: Path, base: BaseConfig, dataset: DatasetConfig, store: FeatureStore
+) -> None:
+    folder = generate(CONFIG, base, dataset, run, store)
+    meta = read_meta(folder)
+    wanted = {"base", "spec", "features", "checkpoint", "annotations", "dtype", "batch_size"}
+    assert wanted | {"max_new_tokens"} <= set(meta)
+    with pytest.raises(FingerprintError, match=r"got: \{'batch_size': 4\}.*\{'batch_size': 3\}"):
+        generate(replace(CONFIG, batch_size=3), base, dataset, run, store)
+    before = (folder / PREDICTIONS).read_bytes()
+    save_run(run, base, store, seed=1)
+    with pytest.raises(FingerprintError, match=r"'checkpoint': .*resume false"):
+        generate(CONFIG, base, dataset, run, store)
+    assert (folder / PREDICTIONS).read_bytes() == before
+    again = generate(replace(CONFIG, resume=False), base, dataset, run, store)
+    assert read_meta(again)["checkpoint"] != meta["checkpoint"]
+    assert len(read_predictions(again)) == 48
+    config = (
+        run / "projectors" / "config.json"
+    )  # starting over must not begin by losing what is there
+    config.write_text(config.read_text().replace(meta["base"], "0" * 64))
+    with pytest.raises(FingerprintError, match="base differs"):
+        generate(replace(CONFIG, resume=False), base, dataset, run, store)
+    assert len(read_predictions(again)) == 48
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: [lines[0], b"\0\0\0", *lines[1:]], "row 1"),
+        (lambda lines: [lines[0], *lines], "is there twice"),
+        (lambda lines: [*lines, b"{}"], "sample_id"),
+    ],
+)
+def test_damaged_predictions_are_refused(
+    run: Path,
+    base: BaseConfig,
+    dataset: DatasetConfig,
+    store: FeatureStore,
+    change: Any,
+    message: str,
+) -> None:
+    path = generate(CONFIG, base, dataset, run, store) / PREDICTIONS
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"".join(line + b"\n" for line in change(lines)))
+    with pytest.raises(RedVillmError, match=f"cannot read predictions.*{message}"):
+        generate(CONFIG, base, dataset, run, store)
+
+
+def test_what_cannot_be_asked(
+    run: Path, base: BaseConfig, dataset: DatasetConfig, store: FeatureStore, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"no such split.*got: tset.*did you mean test"):
+        generate(replace(CONFIG, split="tset"), base, dataset, run, store)
+    twice = tmp_path / "consistency_qa.json"
+    twice.write_text(json.dumps([{"Q1": "a", "Q2": "b", "A": "c", "video_name": "v00"}]))
+    two = replace(dataset, splits={"test": SplitConfig("consistency", twice)})
+    with pytest.raises(ConfigError, match="two questions"):
+        generate(CONFIG, base, two, run, store)
+    with pytest.raises(ConfigError, match="batch_size must be 1 or more"):
+        replace(CONFIG, batch_size=0)
+
+
+def test_evaluate_gives_no_headline_below_the_coverage(
+    run: Path, base: BaseConfig, dataset: DatasetConfig, store: FeatureStore
+) -> None:
+    summary = evaluate(CONFIG, base, dataset, run, store)
+    assert summary.headline is None
+    assert summary.refused is not None
+    assert "only 41 of 48 questions were judged" in summary.refused
+    assert summary.lost == {"not-extracted": 1, "truncated": 6}
+    record = json.loads((summary.folder / "summary.json").read_text("utf-8"))
+    assert record["headline"] is None
+    assert record["judge"] == "offline-em-f1/1"
+    assert record["scores"]["all"]["asked"] == 48
+    assert record["scores"]["all"]["lost"] == 7
+    assert record["meta"] == json.loads((summary.folder / META).read_text("utf-8"))
+
+    again = evaluate(CONFIG, base, dataset, run, store, min_coverage=0.5)
+    found = read_eval(summary.folder)
+    right = [v.correct for v in found.verdicts if v.correct is not None]
+    assert again.headline == pytest.approx(100 * sum(right) / 41)
+    assert again.refused is None
+
+    path = summary.folder / PREDICTIONS
+    path.write_bytes(path.read_bytes().replace(b'"pred": "', b'"pred": "x', 1))
+    with pytest.raises(RedVillmError, match="changed after they were judged"):
+        read_eval(summary.folder)
+    with pytest.raises(RedVillmError, match="no finished evaluation"):
+        read_eval(run)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from features.checkpoint_files import (
+    iter_tensors,
+    read_json,
+    read_tensors,
+    resolve_checkpoint,
+    tensors_digest,
+    weight_files,
+)
+from features.config import BaseConfig, DatasetConfig
+from features.errors import CheckpointError, ConfigError
+from features.recipes import RECIPES, load_recipe, read_recipe
+from train.run import TrainConfig
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads(path: Path) -> None:
+    kinds = {"bases": BaseConfig, "datasets": DatasetConfig, "experiments": TrainConfig}
+    recipe = load_recipe(path.parent.name, path.stem, kinds[path.parent.name])
+    named = recipe.experiment if isinstance(recipe, TrainConfig) else recipe.name
+    assert named == path.stem
+    assert path.read_text().startswith("# "), "a recipe opens with what it is"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_frams": 3}, ["num_frams", "did you mean num_frames?"]),
+        ({"num_frames": "many"}, ["num_frames", "many"]),
+        ({"budgets": {"default": {"learning_rate": 1}}}, ["learning_rate", "budgets.default"]),
+        ({"preprocessing": "stretch"}, ["preprocessing", "stretch"]),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(change: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("bases", "mini", BaseConfig, change)
+    for word in [*words, "mini.yaml"]:
+        assert word in str(caught.value)
+
+
+def test_an_unknown_recipe_offers_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean mini"):
+        load_recipe("bases", "minni", BaseConfig)
+
+
+def test_environment_variables_are_put_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "d.yaml").write_text("name: d\nvideos: ${CLIPS}/x\n")
+    monkeypatch.setenv("CLIPS", "/mnt/clips")
+    recipe = load_recipe("datasets", str(tmp_path / "d.yaml"), DatasetConfig)
+    assert recipe.videos == Path("/mnt/clips/x")
+
+
+@pytest.mark.parametrize("text", ["- a list\n", "a: [1\n", ""])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
+        read_recipe(tmp_path / "bad.yaml")
+
+
+def sharded(folder: Path) -> dict[str, torch.Tensor]:
+    tensors = {f"vision.{i}": torch.randn(3, i + 1) for i in range(3)} | {"llm.0": torch.ones(2)}
+    halves = dict(list(tensors.items())[:2]), dict(list(tensors.items())[2:])
+    names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for name, half in zip(names, halves, strict=True):
+        save_file(half, folder / name)
+    index = {key: name for name, half in zip(names, halves, strict=True) for key in half}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    (folder / "config.json").write_text("{}")
+    return tensors
+
+
+def test_tensors_are_read_by_prefix_over_shards(tmp_path: Path) -> None:
+    tensors = sharded(tmp_path)
+    found = read_tensors(tmp_path, "vision.", "model.vision.")
+    assert set(found) == {"0", "1", "2"}
+    assert all(torch.equal(found[k], tensors[f"vision.{k}"]) for k in found)
+    assert dict(iter_tensors(tmp_path, ("llm.",))).keys() == {"llm.0"}
+    with pytest.raises(CheckpointError, match="audio"):
+        read_tensors(tmp_path, "audio.")
+
+
+def test_published_bin_files_are_read_without_unpickling_code(tmp_path: Path) -> None:
+    torch.save({"a.x": torch.arange(4.0)}, tmp_path / "pytorch_model.bin")
+    assert torch.equal(read_tensors(tmp_path, "a.")["x"], torch.arange(4.0))
+    torch.save({"a.x": print}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(Exception, match="Weights only load failed"):
+        read_tensors(tmp_path, "a.")
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    sharded(tmp_path)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="model-00002-of-00002"):
+        weight_files(tmp_path)
+    with pytest.raises(CheckpointError, match="no weights"):
+        weight_files(tmp_path / "elsewhere")
+
+
+def test_digest_tells_name_dtype_shape_and_bytes_apart() -> None:
+    tensor = torch.arange(6, dtype=torch.float32)
+    variants = [
+        {"a": tensor},
+        {"b": tensor},
+        {"a": tensor.view(2, 3)},
+        {"a": tensor.view(torch.int32)},
+        {"a": tensor + 1},
+    ]
+    assert len({tensors_digest(variant) for variant in variants}) == len(variants)
+    strided = torch.arange(12, dtype=torch.float32).view(6, 2)[:, 0] / 2
+    assert tensors_digest({"a": strided}) == tensors_digest({"a": tensor})
+    assert tensors_digest({"a": tensor.bfloat16(), "b": torch.tensor(1.0)})
+
+
+def test_where_a_checkpoint_is_looked_for(tmp_path: Path) -> None:
+    assert resolve_checkpoint("assets/mini") == Path("assets/mini")
+    with pytest.raises(CheckpointError, match="no checkpoint there"):
+        resolve_checkpoint(str(tmp_path))
+    with pytest.raises(CheckpointError, match="hub"):
+        resolve_checkpoint("nobody/no-such-model")
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="not a JSON object"):
+        read_json(tmp_path / "config.json")

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from features.config import BaseConfig
+from features.errors import AnnotationError, ConfigError, RedVillmError
+from train.prompt import IGNORE, Prompter
+from train.splice import splice
+
+WORDS = ["<pad>", "<s>", "</s>", "USER:", "<image>", "ASSISTANT:", "what", "moves", "a", "cross"]
+
+
+def toy(text: str) -> dict[str, list[int]]:
+    """One token a word, and a bos: expected ids are literals."""
+    return {"input_ids": [1, *(WORDS.index(word) for word in text.split())]}
+
+
+@pytest.fixture
+def prompter() -> Prompter:
+    return Prompter(toy, "USER: <image>\n{question} ASSISTANT:", image_token_id=4, eos_token_id=2)
+
+
+def test_training_and_evaluation_render_the_same_prompt(prompter: Prompter) -> None:
+    rendered = prompter.render("what moves ", " a cross", 3)
+    assert rendered.input_ids.tolist() == [1, 3, 4, 4, 4, 6, 7, 5, 8, 9, 2]
+    assert rendered.labels.tolist() == [IGNORE] * 8 + [8, 9, 2]
+    assert rendered.segment_ids.tolist() == [0] * 5 + [1] * 6
+    asked = prompter.render("what moves", None, 3)
+    assert asked.input_ids.tolist() == rendered.input_ids[:8].tolist()
+    assert (asked.labels == IGNORE).all()
+
+
+@pytest.mark.parametrize(("count", "middle"), [(0, []), (1, [4]), (5, [4] * 5)])
+def test_as_many_placeholders_as_asked_for(prompter: Prompter, count: int, middle) -> None:
+    rendered = prompter.render("what", "a", count)
+    assert rendered.input_ids.tolist() == [1, 3, *middle, 6, 5, 8, 2]
+    assert rendered.labels[-2:].tolist() == [8, 2]
+    assert (rendered.labels != IGNORE).sum() == 2
+    assert rendered.segment_ids.tolist() == [0] * (2 + count) + [1] * 4
+
+
+def test_a_long_answer_is_cut_and_says_so(prompter: Prompter) -> None:
+    whole = prompter.encode("what", "a cross", room=8)
+    assert (whole.truncated, whole.ids.tolist()) == (False, [1, 3, 4, 6, 5, 8, 9, 2])
+    cut = prompter.expand(prompter.encode("what", "a cross", room=7), 2)
+    assert cut.truncated
+    assert cut.input_ids.tolist() == [1, 3, 4, 4, 6, 5, 8, 9]
+    assert cut.labels.tolist() == [IGNORE] * 6 + [8, 9]
+    with pytest.raises(AnnotationError, match=r"no room.*sample 5.*got: 5 tokens.*fewer than 5"):
+        prompter.encode("what", "a cross", room=5, where="sample 5")
+
+
+def test_refusals(prompter: Prompter) -> None:
+    with pytest.raises(AnnotationError, match=r"one image token.*where: q1.*got: 2"):
+        prompter.render("what <image> moves", "a", 3, where="q1")
+    letters = replace(prompter, tokenizer=lambda text: {"input_ids": [4, len(text)]})
+    with pytest.raises(AnnotationError, match="merges the end of the prompt"):
+        letters.render("what", "a", 3)
+
+
+@pytest.mark.parametrize("prompt", ["USER: {question}", "<image> <image> {question}", "<image>"])
+def test_a_bad_template_is_refused(prompt: str) -> None:
+    with pytest.raises(ConfigError, match="names its parts once"):
+        Prompter.of(BaseConfig("x", "y", prompt=prompt), None)  # type: ignore[arg-type]
+
+
+def test_splice_scatters_valid_tokens_in_order() -> None:
+    ids = torch.tensor([[1, 4, 4, 2], [4, 3, 0, 0]])
+    embeds = torch.arange(2 * 4 * 2.0).reshape(2, 4, 2)
+    tokens = -torch.arange(2 * 3 * 2.0).reshape(2, 3, 2) - 1
+    valid = torch.tensor([[True, False, True], [False, True, False]])
+    wanted = embeds.clone()
+    wanted[0, 1], wanted[0, 2], wanted[1, 0] = tokens[0, 0], tokens[0, 2], tokens[1, 1]
+    assert torch.equal(splice(embeds, ids, 4, tokens, valid), wanted)
+    half = splice(embeds.bfloat16(), ids, 4, tokens, valid)
+    assert half.dtype == torch.bfloat16
+
+
+def test_splice_compares_the_counts_of_every_row() -> None:
+    ids = torch.tensor([[4, 4, 4], [4, 0, 0]])  # 4 placeholders, 4 tokens, one in the wrong row
+    valid = torch.ones(2, 2, dtype=torch.bool)
+    with pytest.raises(RedVillmError, match=r"row 0.*got: 2 video tokens.*wanted: 3,"):
+        splice(torch.zeros(2, 3, 5), ids, 4, torch.zeros(2, 2, 5), valid)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from features.annotations import QASample, write_videoinstruct
+from features.checkpoint_files import tensors_digest
+from features.config import BaseConfig, Budget, DatasetConfig, SplitConfig
+from features.errors import CheckpointError, ConfigError, FingerprintError
+from features.plan import SourceVideo, extend_plan
+from features.spec import FeatureSpec
+from features.store import VideoRow, create_store, write_shard
+from train import run as run_module
+from train.checkpoint import load_projectors, read_projector_config
+from train.image_llm import load_image_llm
+from train.module import ProjectorTraining
+from train.projectors import ProjectorSwitches, VideoProjector
+from train.run import TrainConfig, pick_budget, train
+from train.video_llm import VideoLLM, trainable
+
+T, N, D = 8, 16, 96
+SPEC = FeatureSpec("checkpoint", "0" * 64, 32, "crop-bicubic", T)
+QA = [("what colour is the circle", "red"), ("what happens after it moves", "nothing")]
+
+
+@pytest.fixture
+def base(mini_dir: Path) -> BaseConfig:
+    budgets = {"default": Budget(1e-3, 2, 8), "none": Budget(epochs=0)}
+    return BaseConfig("mini", str(mini_dir), image_size=32, num_frames=T, budgets=budgets)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DatasetConfig]:
+    """20 videos (one failed, one short), 2 questions each and one about an unknown video."""
+    folder = tmp_path_factory.mktemp("data")
+    store = create_store(folder / "store", SPEC)
+    ids = [f"v_{i:02d}" for i in range(20)]
+    plan = extend_plan(store, [SourceVideo(i, f"{i}.mp4", 1, "d") for i in ids], 16, {})
+    rng = np.random.default_rng(0)
+    for shard, rows in plan.shards().items():
+        made = []
+        for row in rows:
+            frames = 3 if row.video_id == "v_01" else T
+            temporal = rng.standard_normal((frames, D), dtype=np.float32)
+            spatial = rng.standard_normal((N, D), dtype=np.float32)
+            made.append(VideoRow(row.video_id, "ok", "", temporal, spatial))
+        if shard == 0:
+            made[0] = VideoRow("v_00", "timeout", "too slow")
+        write_shard(store, SPEC, plan, shard, made)
+    samples = [QASample("", i, q, a) for i in [*ids, "v_99"] for q, a in QA]
+    write_videoinstruct(folder / "train.json", samples)
+    splits = {"train": SplitConfig("videoinstruct", folder / "train.json")}
+    return store, DatasetConfig("demo", folder, splits)
+
+
+def test_a_run_folder_tells_everything(tmp_path: Path, base, data, capsys) -> None:
+    store, dataset = data
+    config = TrainConfig(runs=tmp_path, device="cpu")
+    frozen = tensors_digest(load_image_llm(base).llm.state_dict())
+    kept = []
+    original = run_module.load_image_llm
+
+    def load_and_keep(*args):
+        kept.append(original(*args))
+        return kept[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "load_image_llm", load_and_keep)
+        run = train(config, base, dataset, store)
+    assert tensors_digest(kept[0].llm.state_dict()) == frozen  # bit by bit
+    assert run == tmp_path / "demo" / "red-villm" / "seed-0"
+    said = capsys.readouterr().out
+    assert "lost 4 of 42 training questions: not-extracted 2, timeout 2" in said
+    assert "projector.temporal" in said
+
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["steps"] == 38 * 2 // 8
+    assert metrics["questions"] == {
+        "asked": 42,
+        "used": 38,
+        "lost": {"timeout": 2, "not-extracted": 2},
+        "truncated": 0,
+        "dropped": 4,
+    }
+    assert metrics["loss"]["last"] < metrics["loss"]["first"]
+    rows = list(csv.DictReader((run / "logs" / "metrics.csv").open()))
+    assert [float(row["loss"]) for row in rows] == pytest.approx(
+        [loss for _, loss in metrics["loss"]["curve"]], rel=1e-5
+    )
+    assert float(rows[0]["lr"]) == pytest.approx(1e-3)
+    assert float(rows[0]["grad_norm"]) > 0
+    assert list((run / "tensorboard").glob("events*"))
+    assert yaml.safe_load((run / "config.yaml").read_text())["train"]["lr"] == 1e-3
+    assert not (tmp_path / "lightning_logs").exists()
+    assert not Path("lightning_logs").exists()
+
+    facts = read_projector_config(run / "projectors")
+    assert (facts.steps, facts.store_digest) == (9, metrics["digests"]["store"])
+    tensors = load_file(run / "projectors" / "projectors.safetensors")
+    assert {name.split(".")[0] for name in tensors} == {"alignment", "temporal"}
+    image_llm = load_image_llm(base)
+    start = dict(image_llm.aligner.named_parameters())
+    for name, tensor in tensors.items():  # everything trainable has moved
+        assert not torch.equal(tensor, start[name.split(".", 1)[1]])
+    load_projectors(run / "projectors", image_llm, SPEC)
+
+    stamp = (run / "metrics.json").stat().st_mtime_ns
+    assert train(config, base, dataset, store) == run
+    assert "reused" in capsys.readouterr().out
+    assert (run / "metrics.json").stat().st_mtime_ns == stamp
+    train(replace(config, lr=1e-4), base, dataset, store)
+    assert "train changed" in capsys.readouterr().out
+    assert (run.parent / "replaced" / "seed-0-0" / "metrics.json").stat().st_mtime_ns == stamp
+
+
+def projectors(run: Path) -> bytes:
+    return (run / "projectors" / "projectors.safetensors").read_bytes()
+
+
+def test_same_seed_same_bits_whatever_the_workers(tmp_path: Path, base, data) -> None:
+    store, dataset = data
+    runs = {}
+    for name, changes in {
+        "one": {},
+        "two": {"num_workers": 2, "cache_bytes": 0},
+        "other": {"seed": 1},
+    }.items():
+        config = TrainConfig(runs=tmp_path / name, device="cpu", **changes)
+        runs[name] = projectors(train(config, base, dataset, store))
+    assert runs["one"] == runs["two"]
+    assert runs["one"] != runs["other"]
+
+
+def test_an_unfinished_run_is_begun_again(tmp_path: Path, base, data, monkeypatch) -> None:
+    store, dataset = data
+    config = TrainConfig(runs=tmp_path, device="cpu")
+
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "_loss_summary", fail)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, base, dataset, store)
+    run = train(config, base, dataset, store)
+    assert len(list((run / "tensorboard").glob("events*"))) == 1
+    assert (run / "metrics.json").is_file()
+
+
+def test_zero_epochs_save_the_base_as_it_is(tmp_path: Path, base, data) -> None:
+    store, dataset = data
+    config = TrainConfig(experiment="untuned", runs=tmp_path, budget="none", device="cpu")
+    run = train(config, base, dataset, store)
+    image_llm = load_image_llm(base)
+    projector = load_projectors(run / "projectors", image_llm, SPEC)
+    assert read_projector_config(run / "projectors").steps == 0
+    for name, parameter in image_llm.aligner.named_parameters():
+        assert torch.equal(projector.get_parameter(f"alignment.{name}"), parameter)
+        assert torch.equal(projector.get_parameter(f"temporal.{name}"), parameter)
+
+
+def test_what_cannot_be_trained_is_refused(tmp_path: Path, base, data) -> None:
+    store, dataset = data
+    config = TrainConfig(runs=tmp_path, device="cpu")
+    with pytest.raises(ConfigError, match=r"no such training budget.*did you mean default"):
+        train(replace(config, budget="defalt"), base, dataset, store)
+    with pytest.raises(ConfigError, match="at least batch_size = 500"):
+        train(replace(config, batch_size=500), base, dataset, store)
+    with pytest.raises(ConfigError, match="a split named train"):
+        train(config, base, replace(dataset, splits={}), store)
+    with pytest.raises(FingerprintError, match=r"layer differs.*store: -2.*base mini: -1"):
+        train(config, replace(base, layer=-1), dataset, store)
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no CUDA"):
+            train(replace(config, device="cuda"), base, dataset, store)
+    budget = pick_budget(replace(config, lr=0.5, epochs=7), base)
+    assert budget == Budget(0.5, 7, 8)
+
+
+def test_lightning_checkpoints_hold_what_is_trained_alone(tmp_path: Path, base) -> None:
+    image_llm = load_image_llm(base)
+
+    def fresh(switches: ProjectorSwitches) -> ProjectorTraining:
+        projector = VideoProjector(image_llm.aligner, image_llm.hidden_size, switches)
+        return ProjectorTraining(VideoLLM.of(projector, image_llm), Budget(), 10)
+
+    module = fresh(ProjectorSwitches())
+    with torch.no_grad():
+        module.model.projector.temporal.linear_1.bias += 1
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, barebones=False
+    )
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "c.ckpt", weights_only=True)
+    checkpoint = torch.load(tmp_path / "c.ckpt", weights_only=True)
+    assert set(checkpoint["state_dict"]) == set(trainable(module))
+    again = fresh(ProjectorSwitches())
+    again.on_load_checkpoint(checkpoint)
+    again.load_state_dict(checkpoint["state_dict"], strict=again.strict_loading)
+    bias = again.model.projector.temporal.linear_1.bias
+    assert torch.equal(bias, module.model.projector.temporal.linear_1.bias)
+    with pytest.raises(CheckpointError, match="alignment_mlp"):
+        fresh(ProjectorSwitches(extra_mlp="alignment")).on_load_checkpoint(checkpoint)
+    del checkpoint["state_dict"]["model.projector.temporal.linear_1.bias"]
+    with pytest.raises(CheckpointError, match="temporal.linear_1.bias"):
+        again.on_load_checkpoint(checkpoint)
