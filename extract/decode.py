@@ -76,7 +76,8 @@ class _Collector:
         self.thumbs: list[bytes] = []
         self._request = request
         self._filled = 0
-        self._thumb_at = set(midpoint_indices(count, request.thumbs)) if request.thumbs else set()
+        thumbs = min(count, request.thumbs)
+        self._thumb_at = set(np.linspace(0, count - 1, thumbs).round().astype(int).tolist())
 
     def add(self, frames: UInt8[np.ndarray, "C H W 3"]) -> None:
         start, self._filled = self._filled, self._filled + len(frames)

@@ -10,7 +10,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from features.commit import CommitRow, load_commits, marker_names
@@ -137,7 +138,7 @@ def compact_index(store: Path) -> Path:
     stamp = _marker_stamp(store)  # before the markers are read: what comes later makes it stale
     rows = read_rows(store)
     facts = {"content_digest": digest_rows(rows.values()), "markers": stamp}
-    data = encode_table([asdict(row) for row in rows.values()], _COLUMNS, facts)
+    data = encode_table([vars(row) for row in rows.values()], _COLUMNS, facts)
     replace_file(store / INDEX, data, "index")
     return store / INDEX
 
@@ -191,6 +192,7 @@ def _marker_stamp(store: Path) -> str:
     """Changes whenever a marker comes, goes or is replaced; reads no marker."""
     found = []
     for name in marker_names(store):
-        facts = (store / "commits" / name).stat()
-        found.append([name, facts.st_size, facts.st_mtime_ns])
+        with suppress(FileNotFoundError):  # put aside by somebody else
+            facts = (store / "commits" / name).stat()
+            found.append([name, facts.st_size, facts.st_mtime_ns])
     return hashlib.sha256(canonical_json(found).encode()).hexdigest()

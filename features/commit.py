@@ -26,6 +26,9 @@ from features.spec import SCHEMA_VERSION, canonical_json, check_schema
 
 log = logging.getLogger(__name__)
 
+_HEAD = b'{"checksum":"'
+_INVALID = (ValueError, KeyError, TypeError)
+
 
 @dataclass(frozen=True)
 class CommitRow:
@@ -69,10 +72,14 @@ class Commit:
         return f"{self.shard:06d}-{self.attempt}"
 
     def encode(self) -> bytes:
-        """The marker's bytes, with a checksum over itself."""
+        """The marker: JSON whose first key is the sha256 of all that follows it.
+
+        So a reader checks the bytes as they are, and does not have to write them again.
+        """
         record = {"schema": SCHEMA_VERSION, **asdict(self)}
         del record["won"]
-        return canonical_json({**record, "checksum": _checksum(record)}).encode()
+        body = canonical_json(record).encode()[1:]
+        return _HEAD + hashlib.sha256(body).hexdigest().encode() + b'",' + body
 
     @classmethod
     def decode(cls, data: bytes, where: Path) -> Commit:
@@ -80,11 +87,12 @@ class Commit:
 
         Raises:
             StoreError: written by another schema version.
-            ValueError, KeyError, TypeError, AttributeError: not a whole marker.
+            ValueError, KeyError, TypeError: not a whole marker.
         """
-        record = json.loads(data)
-        if record.pop("checksum") != _checksum(record):
+        digest, body = data[len(_HEAD) : len(_HEAD) + 64], data[len(_HEAD) + 66 :]
+        if hashlib.sha256(body).hexdigest().encode() != digest:
             raise ValueError("its checksum is wrong")
+        record = json.loads(b"{" + body)
         check_schema(record, where)
         del record["schema"]
         rows = (CommitRow(**{**row, "pts": tuple(row["pts"])}) for row in record.pop("rows"))
@@ -151,7 +159,7 @@ def _read_marker(path: Path, plan: Plan, fingerprint: str) -> Commit | None:
         return None  # put aside by somebody else
     except StoreError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _INVALID as error:
         _quarantine(path, error, plan, fingerprint)
         return None
     return commit
@@ -179,11 +187,7 @@ def _quarantine(path: Path, why: Exception, plan: Plan, fingerprint: str) -> Non
         # Somebody may have put a valid marker there since we read it: then it goes back.
         _check(Commit.decode(aside.read_bytes(), aside), plan, int(path.stem), fingerprint)
         os.link(aside, path)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except _INVALID:
         return  # as expected
     except OSError as error:  # moved by somebody else, or a store that may only be read
         log.warning("could not move %s: %s", path, error)
-
-
-def _checksum(record: dict[str, object]) -> str:
-    return hashlib.sha256(canonical_json(record).encode()).hexdigest()

@@ -42,9 +42,9 @@ class SourceVideo:
     path: str
     """Where it lies now ("" when nobody knows)."""
     size: int
-    """Bytes; -1 when there is no such file."""
+    """Bytes; -1 when there is no file that can be read."""
     digest: str
-    """sha256 (hex) of size, first and last 64 KiB; "" when there is no such file."""
+    """sha256 (hex) of size, first and last 64 KiB; "" when it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,17 @@ def source_video(video_id: str, path: Path | None) -> SourceVideo:
     The digest is sha256 over the size in decimal, a newline, the first and the last 64 KiB. A
     change in the middle that keeps the size goes unnoticed.
     """
-    if path is None or not path.is_file():
-        return SourceVideo(video_id, str(path or ""), -1, "")
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest = hashlib.sha256(f"{size}\n".encode())
-        digest.update(file.read(_EDGE))
-        file.seek(max(0, size - _EDGE))
-        digest.update(file.read(_EDGE))
+    if path is None:
+        return SourceVideo(video_id, "", -1, "")
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest = hashlib.sha256(f"{size}\n".encode())
+            digest.update(file.read(_EDGE))
+            file.seek(max(0, size - _EDGE))
+            digest.update(file.read(_EDGE))
+    except OSError:  # extraction finds out why and records it; once it can be read it has changed
+        return SourceVideo(video_id, str(path), -1, "")
     return SourceVideo(video_id, str(path), size, digest.hexdigest())
 
 
@@ -144,7 +147,7 @@ def load_plan(store: Path) -> Plan:
     """
     rows: list[PlanRow] = []
     hashes: dict[int, str] = {}
-    paths = sorted(store.glob("plan/[0-9]*.parquet"))
+    paths = sorted(store.glob("plan/[0-9][0-9][0-9][0-9].parquet"))
     for part, path in enumerate(paths, start=1):
         if int(path.stem) != part:
             raise StoreError("a part of the plan is missing", where=path.parent, wanted=part)

@@ -18,7 +18,7 @@ _KEY = b"redvillm"
 
 
 def encode_table(
-    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], facts: Mapping[str, Any]
+    rows: list[dict[str, Any]], columns: Mapping[str, str], facts: Mapping[str, Any]
 ) -> bytes:
     """Rows as one Parquet file in memory; `columns` gives each column's Arrow type by name."""
     floats = pa.list_(pa.float64())
@@ -29,7 +29,7 @@ def encode_table(
     header = canonical_json({"schema": SCHEMA_VERSION, **facts}).encode()
     schema = pa.schema(fields, metadata={_KEY: header})
     target = BytesIO()
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    table = pa.Table.from_pylist(rows, schema=schema)
     pq.write_table(table, target, write_page_checksum=True)
     return target.getvalue()
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from features.annotations import TYPE_NAMES
 from features.errors import ConfigError, StoreError
 from pipelines.selection import Selection, annotated_ids
 
@@ -137,7 +138,8 @@ def run_report(where: Selection, config: ReportConfig) -> None:
     from eval.report import NamedRun, build_report, terminal_table
     from features.store import FeatureStore
 
-    root = where.runs / where.load_dataset().name
+    dataset = where.load_dataset().name
+    root = where.runs / dataset
     found: dict[str, list[Path]] = {}
     for summary in sorted(root.glob(f"*/seed-*/eval/{config.split}/summary.json")):
         found.setdefault(summary.parents[3].name, []).append(summary.parent)
@@ -145,7 +147,8 @@ def run_report(where: Selection, config: ReportConfig) -> None:
         raise ConfigError("nothing evaluated there", where=root, do="run `make eval` first")
     runs = [NamedRun(name, tuple(folders)) for name, folders in found.items() if name != "replaced"]
     store = FeatureStore(find_store(where))
-    report = build_report(runs, root, seconds={}, fingerprints={}, store=store)
+    types = TYPE_NAMES.get(dataset, ())
+    report = build_report(runs, root, seconds={}, fingerprints={}, store=store, type_names=types)
     console.print(terminal_table(report))
     console.print(f"report: {root / 'report.html'}")
 

@@ -266,14 +266,14 @@ def test_read_only_store_with_a_rotten_marker_still_reads(
     assert "could not move" in caplog.text
 
 
-def test_marker_of_another_schema_is_refused_and_kept(store: Path) -> None:
+def test_marker_of_another_schema_is_refused_and_kept(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     marker = store / "commits" / "000000.json"
-    record = json.loads(marker.read_bytes())
-    del record["checksum"]
-    record["schema"] = 2
-    from features.commit import _checksum
-
-    marker.write_text(json.dumps({**record, "checksum": _checksum(record)}))
+    with monkeypatch.context() as patch:
+        patch.setattr("features.commit.SCHEMA_VERSION", 2)
+        rewrite(marker)
+    assert json.loads(marker.read_bytes())["schema"] == 2
     with pytest.raises(StoreError, match=r"another schema version.*000000\.json.*got: 2"):
         read_statuses(store)
     assert marker.exists()
@@ -312,3 +312,28 @@ def test_files_and_folders_are_flushed_before_the_marker_is_linked(
     assert {str(store / "shards"), str(store / "thumbs")} <= flushed
     assert any(name.startswith(str(store / "commits/.000000.json.")) for name in flushed)
     assert str(store / "commits") in events[linked:]
+
+
+def test_full_disk_is_an_error_that_leaves_nothing_behind(tmp_path: Path) -> None:
+    script = """
+import resource, signal
+from features.errors import StoreError
+create_store(store := Path(sys.argv[1]), SPEC)
+plan = plan_of(store, "ab")
+def write(format, limit):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        write_shard(store, SPEC, plan, 0, [row("a"), row("b")], format)
+    except StoreError as error:
+        print(format, limit, error, flush=True)
+for format in ("zarr", "hdf5"):
+    for limit in (40, 110, 800):
+        assert os.waitpid(forked(lambda: write(format, limit)), 0)[1] == 0
+print(pending_shards(store, plan), os.listdir(store / "shards") + os.listdir(store / "thumbs"))
+"""
+    done = run(script, tmp_path / "s")
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "[0] []", done.stderr
+    assert len(lines) == 7
+    assert all("File too large" in line and str(tmp_path) in line for line in lines[:-1])

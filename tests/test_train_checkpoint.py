@@ -69,7 +69,7 @@ def test_another_base_or_spec_is_refused_naming_both_sides(tmp_path: Path, base)
         load_projectors(tmp_path, base, other)
     assert SPEC.fingerprint[:16] in str(caught.value)
     assert other.fingerprint[:16] in str(caught.value)
-    with pytest.raises(FingerprintError, match="base differs.*base mini.*base b2"):
+    with pytest.raises(FingerprintError, match=r"base differs.*base mini.*base b2"):
         load_projectors(tmp_path, replace(base, digest="d" * 64, name="b2"), SPEC)
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from pathlib import Path
 
@@ -119,7 +118,7 @@ def test_a_feature_that_is_not_finite_is_refused(store: FeatureStore, monkeypatc
     features = store["v0"]
     features.temporal[2, 1] = np.inf
     monkeypatch.setattr(FeatureStore, "__getitem__", lambda self, video_id: features)
-    with pytest.raises(StoreError, match="not finite.*v0"):
+    with pytest.raises(StoreError, match=r"not finite.*v0"):
         reader["v0"]
 
 
@@ -189,7 +188,7 @@ def test_steps_do_not_depend_on_the_number_of_workers(store: FeatureStore) -> No
     assert len(runs[0]) == len(runs[1]) == 5
     for one, other in zip(*runs, strict=True):
         assert sum(len(batch.sample_ids) for batch in one) == 4
-        assert pickle.dumps(one) and [b.sample_ids for b in one] == [b.sample_ids for b in other]
+        assert [b.sample_ids for b in one] == [b.sample_ids for b in other]
         for a, b in zip(one, other, strict=True):
             assert torch.equal(a.input_ids, b.input_ids)
             assert torch.equal(a.temporal, b.temporal)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from features.config import BaseConfig
 from features.errors import AnnotationError, ConfigError, RedVillmError
+from train.image_llm import load_image_llm
 from train.prompt import IGNORE, Prompter
 from train.splice import splice
 
@@ -62,9 +64,10 @@ def test_refusals(prompter: Prompter) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["USER: {question}", "<image> <image> {question}", "<image>"])
-def test_a_bad_template_is_refused(prompt: str) -> None:
+def test_a_bad_template_is_refused(prompt: str, mini_dir: Path) -> None:
+    base = BaseConfig("mini", str(mini_dir), prompt=prompt)
     with pytest.raises(ConfigError, match="names its parts once"):
-        Prompter.of(BaseConfig("x", "y", prompt=prompt), None)  # type: ignore[arg-type]
+        Prompter.of(base, load_image_llm(base))
 
 
 def test_splice_scatters_valid_tokens_in_order() -> None:

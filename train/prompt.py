@@ -85,6 +85,14 @@ class Prompter:
         """
         prompt = self.template.replace("{question}", question.strip())
         ids = prompt_ids = self._tokenise(prompt)
+        if len(prompt_ids) + (answer is not None) > room:
+            raise AnnotationError(
+                "the question leaves no room for an answer",
+                where=where,
+                got=f"{len(prompt_ids)} tokens without the video",
+                wanted=f"fewer than {room}",
+                do="raise max_length or drop the question",
+            )
         truncated = False
         if answer is not None:
             joint = "" if prompt[-1:].isspace() else " "
@@ -101,14 +109,6 @@ class Prompter:
         if len(places) != 1:
             raise AnnotationError(
                 "a prompt needs one image token", where=where, got=len(places), do="clean the text"
-            )
-        if len(prompt_ids) + (answer is not None) > room:
-            raise AnnotationError(
-                "the question leaves no room for an answer",
-                where=where,
-                got=f"{len(prompt_ids)} tokens without the video",
-                wanted=f"fewer than {room}",
-                do="raise max_length or drop the question",
             )
         return Encoded(np.asarray(ids, np.int64), len(prompt_ids), places[0], truncated)
 

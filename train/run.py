@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import time
 import warnings
@@ -28,7 +29,7 @@ from rich.console import Console
 from features.annotations import QASample, annotations_digest, load_annotations
 from features.checkpoint_files import resolve_checkpoint
 from features.config import BaseConfig, Budget, DatasetConfig
-from features.errors import ConfigError, FingerprintError, StoreError
+from features.errors import ConfigError, FingerprintError, RedVillmError, StoreError
 from features.recipes import did_you_mean
 from features.spec import SCHEMA_VERSION, FeatureSpec
 from features.store import FeatureStore
@@ -172,6 +173,7 @@ def _fit(job: _Job, run: Path) -> dict[str, Any]:
         loader = make_loader(dataset, sampler, base.pad_token_id, *limits)
         with _quiet_lightning():
             make_trainer(run, job.device, len(sampler), job.console).fit(module, loader)
+    losses = _check_losses(module, len(sampler))
     facts = ProjectorConfig(
         base=base.name,
         base_digest=base.digest,
@@ -186,7 +188,7 @@ def _fit(job: _Job, run: Path) -> dict[str, Any]:
         "schema": SCHEMA_VERSION,
         "seconds": round(time.perf_counter() - started, 2),
         "steps": len(sampler),
-        "loss": _loss_summary(module),
+        "loss": _loss_summary(losses),
         "questions": dataset.counts() | {"dropped": sampler.dropped},
         "parameters": count_parameters(model),
         "digests": {
@@ -227,7 +229,9 @@ def _make_dataset(job: _Job, base: ImageLLM, projector: VideoProjector) -> Quest
 
 def make_trainer(run: Path, device: torch.device, num_steps: int, console: Console) -> L.Trainer:
     """Lightning's trainer for one pass over the steps, with its logs inside the run folder."""
-    bar: list[L.Callback] = [RichProgressBar(leave=True)] if console.is_terminal else []
+    bar: list[L.Callback] = []
+    if console.is_terminal:
+        bar = [RichProgressBar(refresh_rate=max(1, num_steps // 50), leave=True)]
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
@@ -373,12 +377,32 @@ def _say_questions(job: _Job, dataset: QuestionDataset, sampler: StepSampler) ->
     )
 
 
-def _loss_summary(module: ProjectorTraining) -> dict[str, Any]:
+def _check_losses(module: ProjectorTraining, num_steps: int) -> list[float]:
+    """The loss of every step.
+
+    Raises:
+        RedVillmError: the training diverged; such projectors are not saved.
+    """
     losses = [float(loss) for loss in module.history]
+    if len(losses) != num_steps:
+        raise RuntimeError(f"{len(losses)} steps were made instead of {num_steps}")
+    bad = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), None)
+    if bad is not None:
+        raise RedVillmError(
+            "the training diverged",
+            where=f"step {bad} of {num_steps}",
+            got=f"loss {losses[bad]}",
+            do="lower lr or set clip_norm",
+        )
+    return losses
+
+
+def _loss_summary(losses: list[float]) -> dict[str, Any]:
+    """Mean of the first and last steps, and about 100 points between."""
     if not losses:
         return {}
     every = max(1, len(losses) // 100)
-    few = min(10, len(losses))
+    few = max(1, min(10, len(losses) // 2))
     return {
         "first": sum(losses[:few]) / few,
         "last": sum(losses[-few:]) / few,

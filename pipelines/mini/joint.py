@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipelines import world
-from pipelines.mini.language import Reader, Row, bag, sample_text, tell
+from pipelines.mini.language import Level, Reader, Row, bag, sample_text, tell
 from pipelines.mini.optim import Fit, fit
 from pipelines.mini.vit import encode, photograph
 
@@ -35,7 +35,7 @@ def sample_images(reader: Reader, count: int, rng: np.random.Generator, told: bo
         ]
     return [
         Row(
-            torch.cat([reader.embed(bag(reader, tell(story, rng, 1.3)), rng), image]),
+            torch.cat([reader.embed(bag(reader, tell(story, rng, Level())), rng), image]),
             world.qa(story, rng, 3, 3),
         )
         for image, story in zip(images, stories, strict=True)
@@ -50,7 +50,7 @@ def train_joint(reader: Reader, plan: Fit, rng: np.random.Generator) -> None:
         nonlocal step
         turn, step = step % 4, step + 1
         if turn == 0:
-            return reader.score([sample_text(reader, rng, 0.3) for _ in range(plan.batch)])[0]
+            return reader.score([sample_text(reader, rng, Level()) for _ in range(plan.batch)])[0]
         return reader.score(sample_images(reader, plan.batch, rng, told=turn == 2))[0]
 
     table = reader.embeddings.weight.requires_grad_(False)
