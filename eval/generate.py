@@ -26,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from features.annotations import QASample, annotations_digest, load_annotations
 from features.checkpoint_files import resolve_checkpoint
 from features.config import BaseConfig, DatasetConfig
+from features.device import intra_op_threads, pick_device, pick_dtype
 from features.durable import escape_name, file_sha256, replace_file
 from features.errors import ConfigError, FingerprintError, RedVillmError
 from features.recipes import did_you_mean
@@ -54,8 +55,8 @@ class GenerateConfig:
     """Longest answer, in tokens."""
     dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = "auto"
     """The LLM's dtype; auto: float32 on a CPU, float16 (the paper's) on a GPU."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to run; auto: a GPU when there is one."""
+    device: str = "auto"
+    """auto (cuda, mps, cpu) or a torch device."""
     resume: bool = True
     """Continue what an earlier run began; false starts over."""
 
@@ -66,23 +67,13 @@ class GenerateConfig:
 
     @property
     def torch_device(self) -> torch.device:
-        """The device that is meant.
-
-        Raises:
-            ConfigError: cuda was asked for and there is none.
-        """
-        has_cuda = torch.cuda.is_available()
-        if self.device == "cuda" and not has_cuda:
-            raise ConfigError("no CUDA device here", got="device=cuda", do="say device=auto or cpu")
-        auto = "cuda" if has_cuda else "cpu"
-        return torch.device(auto if self.device == "auto" else self.device)
+        """The device that is meant."""
+        return pick_device(self.device)
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The dtype that is meant."""
-        auto = "float32" if self.torch_device.type == "cpu" else "float16"
-        found: torch.dtype = getattr(torch, auto if self.dtype == "auto" else self.dtype)
-        return found
+        """The dtype that is meant; float16 on a GPU, as the paper decodes."""
+        return pick_dtype(self.dtype, self.torch_device, accelerated=torch.float16)
 
 
 @dataclass(frozen=True)
@@ -135,7 +126,11 @@ def generate(
     model = VideoLLM.of(projector, llm).eval()
     _make_ready(folder, meta, keep=bool(done))
     lost = {s.sample_id: code for s in samples if (code := videos.lost(s.video_id)) is not None}
-    with (folder / PREDICTIONS).open("a", encoding="utf-8") as file, _progress() as progress:
+    with (
+        (folder / PREDICTIONS).open("a", encoding="utf-8") as file,
+        _progress() as progress,
+        intra_op_threads(model),
+    ):
         task = progress.add_task(f"answers {config.split}", total=len(samples), completed=len(done))
 
         def append(rows: list[dict[str, Any]]) -> None:

@@ -97,11 +97,13 @@ def _inspect(path: str) -> tuple[int, int]:
         VideoError: no file, nothing in it, no video container or no video stream.
     """
     try:
-        facts = os.stat(path)
-        head = b"" if stat.S_ISDIR(facts.st_mode) else open(path, "rb").read(16)  # noqa: SIM115
+        with open(path, "rb") as file:
+            head = file.read(16)
+    except IsADirectoryError as error:
+        raise VideoError("not-a-video", "a folder", where=path) from error
     except OSError as error:
         raise VideoError("missing", "cannot read the file", where=path, got=error) from error
-    if facts.st_size == 0:
+    if not head:
         raise VideoError("empty", "the file is empty", where=path)
     known = _MAGIC.match(head) is not None
     try:

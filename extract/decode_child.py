@@ -99,8 +99,8 @@ class DecodeChild:
 
     def _try(self, request: DecodeRequest) -> DecodedVideo | _ChildError:
         self._wall_end = time.monotonic() + request.deadline_s * self._wall_factor
+        process = self._process = self._process or self._spawn()
         try:
-            process = self._process = self._process or self._spawn()
             _send(process.stdin, asdict(request))
             return self._receive(request)
         except (_ChildError, OSError, TimeoutError, EOFError) as error:
@@ -211,6 +211,9 @@ def _answer(request: DecodeRequest, stream: BinaryIO) -> None:
         video = decode_video(request)
     except VideoError as error:
         _send(stream, {"code": error.code, "message": str(error)[:2000]})
+        return
+    except Exception as error:  # a library's surprise or our own mistake: the next video can go on
+        _send(stream, {"code": "crashed", "message": f"{request.path}: {error!r}"[:2000]})
         return
     record = {
         "pts": video.pts,

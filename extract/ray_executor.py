@@ -14,6 +14,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -79,7 +80,6 @@ def _connect(workers: int | None) -> None:
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
 
 
-@ray.remote(num_cpus=1, max_retries=3)
 def _decode(row: PlanRow, request: DecodeRequest) -> DecodedVideo | VideoError:
     """Decode in this worker's own child, which lives as long as the worker."""
     global _child
@@ -87,7 +87,12 @@ def _decode(row: PlanRow, request: DecodeRequest) -> DecodedVideo | VideoError:
     return decode_row(_child, row, request)
 
 
-class _TowerActor:
+@cache
+def _remote_decode() -> Any:
+    return ray.remote(num_cpus=1, max_retries=3)(_decode)
+
+
+class _TowerActor:  # by name, not decorated: workers import it and Ray pickles no code
     """A tower and the shard it is at. Calls of one caller run in the order they were made."""
 
     def __init__(self, work: Work) -> None:
@@ -207,7 +212,7 @@ def _fill(lane: _Lane, work: Work) -> None:
             return
         request = work.request(row)
         outcome: Any = (
-            _decode.remote(row, request)
+            _remote_decode().remote(row, request)
             if request
             else VideoError("missing", "no file for this video", where=row.path or row.video_id)
         )

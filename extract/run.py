@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from extract.progress import RunProgress
-from extract.serial_executor import run_serial
-from extract.tower import load_tower
 from extract.work import Work
 from features.config import BaseConfig, DatasetConfig
 from features.durable import replace_file
-from features.errors import ConfigError, VideoError
+from features.errors import ConfigError, RedVillmError
 from features.plan import STATUS_OK, SourceVideo, extend_plan, find_videos, source_video
 from features.spec import SCHEMA_VERSION, ComputeDtype, StoreDtype
 from features.store import (
@@ -33,7 +31,7 @@ from features.store import (
     read_statuses,
     store_path,
 )
-from features.tower_files import make_spec
+from features.tower_files import make_spec, tower_digest
 
 
 @dataclass(frozen=True)
@@ -112,15 +110,13 @@ def extract(
         ConfigError: an option, the image size or the device does not fit.
         CheckpointError: the tower cannot be had.
         StoreError: the store is damaged or cannot be written.
-        VideoError: more videos failed than `max_failures` allows; what is committed stays.
+        RedVillmError: more videos failed than `max_failures` allows; what is committed stays.
     """
     start = time.monotonic()
     first, step = parse_part(config.part)
     _check(config)
-    tower = load_tower(base, config.compute_dtype, config.device)
-    spec = make_spec(
-        base, tower.digest, config.num_frames, config.compute_dtype, config.store_dtype
-    )
+    digest = _weights_digest(base)
+    spec = make_spec(base, digest, config.num_frames, config.compute_dtype, config.store_dtype)
     videos = list_videos(dataset, wanted)
     store = create_store(store_path(config.features, dataset.name, base.name, spec), spec)
     plan = extend_plan(
@@ -140,19 +136,39 @@ def extract(
     )
     total = sum(len(plan.shards()[shard]) for shard in shards)
     if shards:
-        with RunProgress(total) as progress:
-
-            def after_shard() -> None:
-                _stop_if_rotten(progress.failed, total, config.max_failures, store)
-
-            if uses_ray(config):
-                from extract.ray_executor import run_ray
-
-                run_ray(work, shards, progress, after_shard, config.workers)
-            else:
-                run_serial(work, shards, progress, after_shard, tower)
+        _execute(config, work, shards, total)
     compact_index(store)
     return _summarise(store, videos, total, time.monotonic() - start)
+
+
+def _execute(config: ExtractConfig, work: Work, shards: Sequence[int], total: int) -> None:
+    from extract.serial_executor import run_serial
+    from extract.tower import load_tower
+
+    # The driver of a cluster loads the tower too: what does not fit is refused here and now.
+    device = "cpu" if uses_ray(config) else config.device
+    tower = load_tower(work.base, config.compute_dtype, device)
+    with RunProgress(total) as progress:
+
+        def after_shard() -> None:
+            _stop_if_rotten(progress.failed, total, config.max_failures, work.store)
+
+        if uses_ray(config):
+            from extract.ray_executor import run_ray
+
+            del tower
+            run_ray(work, shards, progress, after_shard, config.workers)
+        else:
+            run_serial(work, shards, progress, after_shard, tower)
+
+
+def _weights_digest(base: BaseConfig) -> str:
+    """From the files if possible: a run with nothing to do need not load open_clip."""
+    if base.tower == "checkpoint":
+        return tower_digest(base)
+    from extract.tower import load_tower
+
+    return load_tower(base, device="cpu").digest
 
 
 def parse_part(part: str) -> tuple[int, int]:
@@ -202,8 +218,7 @@ def _check(config: ExtractConfig) -> None:
 def _stop_if_rotten(failed: Counter[str], total: int, share: float, store: Path) -> None:
     if failed.total() > share * total:
         worst = ", ".join(f"{code} {count}" for code, count in failed.most_common())
-        raise VideoError(
-            "too-many-failures",
+        raise RedVillmError(
             "too many videos failed; what is done so far is kept",
             where=store,
             got=f"{failed.total()} of {total} ({worst})",

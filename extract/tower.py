@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from extract.preprocess import CLIP_MEAN, CLIP_STD
 from features.checkpoint_files import read_json, resolve_checkpoint, tensors_digest
 from features.config import BaseConfig
+from features.device import pick_device
 from features.errors import CheckpointError, ConfigError
 from features.spec import ComputeDtype
 from features.tower_files import LOCAL_DIR, OPEN_CLIP, checkpoint_tower_tensors
@@ -87,22 +88,6 @@ def normalise(images: UInt8[Tensor, "B S S 3"]) -> Float[Tensor, "B 3 S S"]:
     mean = torch.tensor(CLIP_MEAN, device=images.device)
     std = torch.tensor(CLIP_STD, device=images.device)
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the best there is.
-
-    Raises:
-        ConfigError: no such device here.
-    """
-    if name == "auto":
-        mps = torch.backends.mps.is_available()
-        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        why = str(error).splitlines()[0]
-        raise ConfigError("no such device", got=name, where=why, do="use auto or cpu") from error
 
 
 def load_tower(

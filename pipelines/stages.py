@@ -55,16 +55,18 @@ def find_store(where: Selection) -> Path:
         StoreError: there is none, or more than one fits; says what to do.
     """
     from features.store import read_spec
+    from features.tower_files import tower_digest
 
     if where.store is not None:
         return where.store
     base, dataset = where.load_base(), where.load_dataset()
     root, num_frames = where.features / dataset.name, where.num_frames or base.num_frames
     found = sorted(path.parent for path in root.glob(f"{base.name}-t{num_frames}-*/spec.json"))
-    # those of other recipes of the same base are not meant
-    eyes = ("tower", "layer", "image_size", "preprocessing")
     specs = {path: read_spec(path) for path in found}
-    fitting = [p for p, s in specs.items() if all(getattr(s, k) == getattr(base, k) for k in eyes)]
+    eyes = {k: getattr(base, k) for k in ("tower", "layer", "image_size", "preprocessing")}
+    if found and base.tower == "checkpoint":  # and not those of the same base trained again
+        eyes["weights_digest"] = tower_digest(base)
+    fitting = [p for p, spec in specs.items() if eyes.items() <= vars(spec).items()]
     if len(fitting) == 1:
         return fitting[0]
     source = f"VIDEOS={where.videos}" if where.videos else f"DATASET={where.dataset}"

@@ -1,14 +1,16 @@
 """Runs extractions for the kill tests: imports once, forks for each run, reports how it ended.
 
-Reads a JSON line {"env": {...}, "args": [features, mini, videos, part]} from stdin for each run;
-answers with its process id, and after it ended with its exit status (negative: the signal).
+Reads a JSON line {"kill_at", "kill_after_s", "args": [features, mini, videos]} from stdin for each
+run and answers, when it has ended, with its exit status (negative: the signal).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import torch
@@ -17,12 +19,11 @@ from extract.run import ExtractConfig, extract
 from features.config import BaseConfig, DatasetConfig
 
 
-def run(features: str, mini: str, videos: str, part: str) -> None:
+def run(features: str, mini: str, videos: str) -> None:
     config = ExtractConfig(
         Path(features),
         videos_per_shard=3,
         batch_size=20,
-        part=part,
         device="cpu",
         executor="serial",
     )
@@ -36,10 +37,15 @@ def main() -> None:
         order = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            os.environ.update(order["env"])
+            os.environ["REDVILLM_KILL_AT"] = order["kill_at"]
+            if order["kill_after_s"] is not None:
+                kill = threading.Timer(
+                    order["kill_after_s"], os.kill, [os.getpid(), signal.SIGKILL]
+                )
+                kill.daemon = True
+                kill.start()
             run(*order["args"])
             os._exit(0)
-        print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 

@@ -91,31 +91,26 @@ def tower_pids() -> list[int]:
     return found
 
 
-def kill_towers(store_root: Path, times: int) -> threading.Thread:
-    """Kill a tower whenever a further shard is committed, `times` times."""
-
-    def watch() -> None:
-        killed: set[int] = set()
-        end = time.monotonic() + 200
-        while len(killed) < times and time.monotonic() < end:
-            committed = len(list(store_root.glob("world/*/commits/*.json")))
-            if committed > len(killed) and (alive := set(tower_pids()) - killed):
-                os.kill(min(alive), signal.SIGKILL)
-                killed.add(min(alive))
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
+def kill_a_tower(store_root: Path, killed: list[int]) -> None:
+    """Kill a tower actor as soon as the second shard is committed; notes its process id."""
+    end = time.monotonic() + 200
+    while not killed and time.monotonic() < end:
+        if len(list(store_root.glob("world/*/commits/*.json"))) >= 2:
+            killed += tower_pids()[:1]
+            os.kill(killed[0], signal.SIGKILL)
+        time.sleep(0.01)
 
 
 @pytest.mark.usefixtures("cluster")
 def test_a_killed_tower_costs_nothing(
     run: Callable[..., ExtractSummary], serial: ExtractSummary, tmp_path: Path
 ) -> None:
-    watcher = kill_towers(tmp_path, times=2)
+    killed: list[int] = []
+    watcher = threading.Thread(target=kill_a_tower, args=(tmp_path, killed))
+    watcher.start()
     summary = run(tmp_path, "ray", 1)
     watcher.join()
+    assert len(killed) == 1
     assert summary.content_digest == serial.content_digest
     assert summary.failed == serial.failed
 

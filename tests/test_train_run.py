@@ -148,7 +148,7 @@ def test_an_unfinished_run_is_begun_again(tmp_path: Path, base, data, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "_loss_summary", fail)
+        patch.setattr(run_module, "loss_summary", fail)
         with pytest.raises(KeyboardInterrupt):
             train(config, base, dataset, store)
     run = train(config, base, dataset, store)

@@ -8,37 +8,33 @@ The same recipe on the same store is then not trained again.
 from __future__ import annotations
 
 import json
-import logging
-import math
 import shutil
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import torch
 import yaml
-from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from features.annotations import QASample, annotations_digest, load_annotations
 from features.checkpoint_files import resolve_checkpoint
 from features.config import BaseConfig, Budget, DatasetConfig
-from features.errors import ConfigError, FingerprintError, RedVillmError, StoreError
+from features.device import intra_op_threads, pick_device, pick_dtype
+from features.errors import ConfigError, FingerprintError, StoreError
 from features.recipes import did_you_mean
 from features.spec import SCHEMA_VERSION, FeatureSpec
 from features.store import FeatureStore
+from features.tower_files import make_spec, tower_digest
 from train.checkpoint import ProjectorConfig, save_projectors
 from train.data import QuestionDataset, StepSampler, VideoReader, make_loader
 from train.image_llm import ImageLLM, base_digest, load_image_llm
 from train.module import ProjectorTraining
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
+from train.trainer import check_losses, loss_summary, make_trainer, quiet_lightning
 from train.video_llm import VideoLLM, check_trainable, count_parameters
 
 CONFIG, METRICS, PROJECTORS = "config.yaml", "metrics.json", "projectors"
@@ -76,10 +72,12 @@ class TrainConfig:
     """Processes that read features; the result does not depend on it."""
     cache_bytes: int = 1 << 30
     """Features that each process may keep in memory."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train."""
+    device: str = "auto"
+    """auto (cuda, mps, cpu) or a torch device."""
     llm_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """dtype of the frozen LLM: bfloat16 on a GPU, float32 on the CPU."""
+    num_threads: int = 0
+    """CPU threads; 0: torch's own choice, but one for an LLM below 20 million parameters."""
     resume: bool = True
     """Reuse a finished run of the same config and store; off: train it again."""
 
@@ -137,8 +135,9 @@ def train(config: TrainConfig, base: BaseConfig, dataset: DatasetConfig, store: 
     Raises:
         RedVillmError: anything a user can put right.
     """
-    budget, console = pick_budget(config, base), Console()
-    device, dtype = pick_device(config.device, config.llm_dtype)
+    budget, console = pick_budget(config, base), Console(soft_wrap=True)
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.llm_dtype, device, accelerated=torch.bfloat16)
     features, samples = FeatureStore.open(store), _training_samples(dataset)
     check_store(base, features.spec, store)
     job = _Job(config, budget, base, dataset.name, samples, features, device, dtype, console)
@@ -171,9 +170,9 @@ def _fit(job: _Job, run: Path) -> dict[str, Any]:
     if len(sampler):
         limits = (config.micro_batch, config.micro_tokens, config.num_workers)
         loader = make_loader(dataset, sampler, base.pad_token_id, *limits)
-        with _quiet_lightning():
+        with quiet_lightning(), intra_op_threads(model, config.num_threads):
             make_trainer(run, job.device, len(sampler), job.console).fit(module, loader)
-    losses = _check_losses(module, len(sampler))
+    losses = check_losses(module, len(sampler))
     facts = ProjectorConfig(
         base=base.name,
         base_digest=base.digest,
@@ -188,7 +187,7 @@ def _fit(job: _Job, run: Path) -> dict[str, Any]:
         "schema": SCHEMA_VERSION,
         "seconds": round(time.perf_counter() - started, 2),
         "steps": len(sampler),
-        "loss": _loss_summary(losses),
+        "loss": loss_summary(losses),
         "questions": dataset.counts() | {"dropped": sampler.dropped},
         "parameters": count_parameters(model),
         "digests": {
@@ -227,61 +226,6 @@ def _make_dataset(job: _Job, base: ImageLLM, projector: VideoProjector) -> Quest
     )
 
 
-def make_trainer(run: Path, device: torch.device, num_steps: int, console: Console) -> L.Trainer:
-    """Lightning's trainer for one pass over the steps, with its logs inside the run folder."""
-    bar: list[L.Callback] = []
-    if console.is_terminal:
-        bar = [RichProgressBar(refresh_rate=max(1, num_steps // 50), leave=True)]
-    return L.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1,
-        max_epochs=1,
-        max_steps=num_steps,
-        default_root_dir=run,
-        logger=[
-            CSVLogger(run, name="", version="logs"),
-            TensorBoardLogger(run, name="", version="tensorboard"),
-        ],
-        log_every_n_steps=1,
-        callbacks=bar,
-        enable_progress_bar=bool(bar),
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Without its adverts and with no advice about a choice that is ours."""
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-        warnings.filterwarnings("ignore", "Experiment logs directory .* exists and is not empty")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
-def pick_device(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """The device and the frozen LLM's dtype behind `auto`.
-
-    Raises:
-        ConfigError: cuda was asked for and there is none.
-    """
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise ConfigError("no CUDA device here", got="device=cuda", do="say device=auto or cpu")
-    chosen = ("cuda" if has_cuda else "cpu") if device == "auto" else device
-    if dtype == "auto":
-        dtype = "bfloat16" if chosen == "cuda" else "float32"
-    return torch.device(chosen), {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
-
-
 def pick_budget(config: TrainConfig, base: BaseConfig) -> Budget:
     """The base's budget of that name with the experiment's overrides.
 
@@ -302,13 +246,15 @@ def pick_budget(config: TrainConfig, base: BaseConfig) -> Budget:
 
 
 def check_store(base: BaseConfig, spec: FeatureSpec, store: Path) -> None:
-    """Refuse features that were not made the way the base wants them.
+    """Refuse features that were not made by the base's eyes.
 
     Raises:
         FingerprintError: naming the first setting that differs.
     """
-    for name in ("tower", "layer", "image_size", "preprocessing"):
-        ours, theirs = getattr(base, name), getattr(spec, name)
+    digest = tower_digest(base) if base.tower == "checkpoint" else spec.weights_digest
+    asked = make_spec(base, digest)
+    for name in ("tower", "layer", "image_size", "preprocessing", "weights_digest"):
+        ours, theirs = getattr(asked, name), getattr(spec, name)
         if ours != theirs:
             raise FingerprintError(
                 f"these features were made for another base: {name} differs",
@@ -344,12 +290,13 @@ def _set_aside(run: Path, record: dict[str, Any], console: Console) -> None:
         for leftover in ("logs", "tensorboard", PROJECTORS):
             shutil.rmtree(run / leftover, ignore_errors=True)
         return
-    changed = [key for key in record if old.get(key) != record[key]] or ["nothing"]
+    changed = [key for key in record if old.get(key) != record[key]]
+    why = f"{', '.join(changed)} changed" if changed else "resume is off"
     folder = run.parent / "replaced"
     folder.mkdir(exist_ok=True)
     target = folder / f"{run.name}-{len(list(folder.iterdir()))}"
     run.rename(target)
-    console.print(f"{run}: trained again ({', '.join(changed)} changed); the old run is {target}")
+    console.print(f"{run}: trained again ({why}); the old run is {target}")
 
 
 def _say_questions(job: _Job, dataset: QuestionDataset, sampler: StepSampler) -> None:
@@ -375,36 +322,3 @@ def _say_questions(job: _Job, dataset: QuestionDataset, sampler: StepSampler) ->
         f"{len(dataset):,} questions x {budget.epochs} epochs = {len(sampler):,} steps of "
         f"{budget.batch_size}; {sampler.dropped} left over at the end are dropped"
     )
-
-
-def _check_losses(module: ProjectorTraining, num_steps: int) -> list[float]:
-    """The loss of every step.
-
-    Raises:
-        RedVillmError: the training diverged; such projectors are not saved.
-    """
-    losses = [float(loss) for loss in module.history]
-    if len(losses) != num_steps:
-        raise RuntimeError(f"{len(losses)} steps were made instead of {num_steps}")
-    bad = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), None)
-    if bad is not None:
-        raise RedVillmError(
-            "the training diverged",
-            where=f"step {bad} of {num_steps}",
-            got=f"loss {losses[bad]}",
-            do="lower lr or set clip_norm",
-        )
-    return losses
-
-
-def _loss_summary(losses: list[float]) -> dict[str, Any]:
-    """Mean of the first and last steps, and about 100 points between."""
-    if not losses:
-        return {}
-    every = max(1, len(losses) // 100)
-    few = max(1, min(10, len(losses) // 2))
-    return {
-        "first": sum(losses[:few]) / few,
-        "last": sum(losses[-few:]) / few,
-        "curve": [[step, losses[step]] for step in range(0, len(losses), every)],
-    }

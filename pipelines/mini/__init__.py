@@ -33,14 +33,16 @@ class MiniConfig:
     """Folder of the finished base, in the layout of llava-hf/llava-1.5-7b-hf."""
     seed: int = 0
     """One seed for everything: another one gives an independently pretrained ViT and LM."""
-    vit: Fit = Fit(steps=700, batch=48)
-    """Stage 1, the ViT on dense patch labels."""
-    language: Fit = Fit(steps=2000, batch=16)
-    """Stage 2, the LM on stories and scene lists."""
+    vit_steps: int = 700
+    """Stage 1, the ViT on dense patch labels, 48 images a step."""
+    language_steps: int = 1400
+    """Stage 2, the LM on stories and scene lists, 16 texts a step."""
     align_scenes: int = 1500
     """Stage 3, images behind the alignment's ridge regression."""
-    joint: Fit = Fit(steps=2000, batch=16)
-    """Stage 4, LM and alignment on text, images and both."""
+    joint_steps: int = 1600
+    """Stage 4, LM and alignment on text, images and both, 16 of them a step."""
+    gate_videos: int = 300
+    """Stage 5, fresh videos and stills behind the held-out accuracies."""
     threads: int = 1
     """Torch threads: more of them change the last bits, and thereby the base."""
 
@@ -53,7 +55,7 @@ def make_mini(config: MiniConfig) -> dict[str, float]:
     try:
         torch.manual_seed(config.seed)
         reader, tokenizer = _train(config)
-        gates = measure(reader, np.random.default_rng([config.seed, 5]))
+        gates = measure(reader, np.random.default_rng([config.seed, 5]), config.gate_videos)
     finally:
         torch.set_num_threads(threads)
     minutes = (time.monotonic() - started) / 60
@@ -68,8 +70,8 @@ def _train(config: MiniConfig) -> tuple[Reader, Any]:
     tokenizer = make_tokenizer()
     reader = Reader(make_model(tokenizer), tokenizer)
     rngs = [np.random.default_rng([config.seed, stage]) for stage in range(1, 5)]
-    train_vit(reader.model, config.vit, rngs[0])
-    train_language(reader, config.language, rngs[1])
+    train_vit(reader.model, Fit(config.vit_steps, batch=48), rngs[0])
+    train_language(reader, Fit(config.language_steps, batch=16), rngs[1])
     align(reader, config.align_scenes, rngs[2])
-    train_joint(reader, config.joint, rngs[3])
+    train_joint(reader, Fit(config.joint_steps, batch=16), rngs[3])
     return reader, tokenizer

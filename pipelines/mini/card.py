@@ -61,7 +61,7 @@ true states. *True states*: those composite tokens themselves.
 
 
 def make_card(gates: dict[str, float], seed: int, minutes: float) -> str:
-    """Fills the model card from the gates in percent and the seed and the wall-clock minutes it took."""
+    """Fills the model card from the gates in percent, the seed and the minutes it took."""
     lines = [f"| {name} | {value} | {gate} |" for name, value, gate in _lines(gates)]
     return _CARD.format(table="\n".join(lines), num_frames=T, seed=seed, minutes=minutes)
 

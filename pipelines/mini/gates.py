@@ -38,7 +38,7 @@ def accuracy(reader: Reader, rows: list[Row]) -> float:
 
 
 @torch.no_grad()
-def measure(reader: Reader, rng: np.random.Generator, num_videos: int = 300) -> dict[str, float]:
+def measure(reader: Reader, rng: np.random.Generator, num_videos: int) -> dict[str, float]:
     """Returns the gates in percent, on fresh stills and videos."""
     stories = [world.sample_story(rng) for _ in range(num_videos)]
     scenes = [story.scene_at(int(rng.integers(world.NUM_FRAMES))) for story in stories]

@@ -61,4 +61,4 @@ def train_joint(reader: Reader, plan: Fit, rng: np.random.Generator) -> None:
         if param is not table
     ]
     projector = [*reader.model.model.multi_modal_projector.parameters()]
-    fit("joint", plan, [{"params": language}, {"params": projector, "lr": 0.15}], loss)
+    fit("joint", plan, [(language, 1.0), (projector, 0.15)], loss)

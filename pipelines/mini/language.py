@@ -185,6 +185,10 @@ def sample_text(reader: Reader, rng: np.random.Generator, level: Level) -> Row:
     return Row(reader.embed(bag(reader, rows), rng), asks)
 
 
+def _ramp(done: float, start: float, end: float) -> float:
+    return float(np.clip((done - start) / (end - start), 0, 1))
+
+
 def train_language(reader: Reader, plan: Fit, rng: np.random.Generator) -> None:
     """Trains the LM in place: easy stories, harder ones, then mostly scene lists.
 
@@ -197,11 +201,11 @@ def train_language(reader: Reader, plan: Fit, rng: np.random.Generator) -> None:
         nonlocal step
         done, step = step / plan.steps, step + 1
         level = Level(
-            lists=0.7 if done > 0.7 else 0.3,
-            statics=1.3 * min(max(done / 0.3 - 0.3, 0), 1),
-            spread=min(max(done / 0.2 - 1.5, 0), 1),
+            lists=0.3 + 0.4 * _ramp(done, 0.7, 0.8),
+            statics=1.3 * _ramp(done, 0.1, 0.4),
+            spread=_ramp(done, 0.3, 0.5),
         )
         return reader.score([sample_text(reader, rng, level) for _ in range(plan.batch)])[0]
 
     language = [*reader.model.model.language_model.parameters(), *reader.model.lm_head.parameters()]
-    fit("LM", plan, [{"params": language}], loss)
+    fit("LM", plan, [(language, 1.0)], loss)

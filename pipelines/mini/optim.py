@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
+
+Loss = Callable[[], Tensor]
+_MATRIX = 96
+"""Smaller matrices, such as the output words', are AdamW's."""
 
 
 @dataclass(frozen=True)
@@ -22,27 +26,36 @@ class Fit:
     lr: float = 2e-3
     """Peak learning rate; it falls to zero on a cosine after a short warm-up."""
 
+    def schedule(self, step: int) -> float:
+        """Returns the factor on the learning rate at a step."""
+        warm = (step + 1) / (0.03 * self.steps)
+        return min(1.0, warm) * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
 
-def fit(name: str, plan: Fit, groups: list[dict[str, Any]], loss: Callable[[], Tensor]) -> None:
-    """Runs AdamW over parameter groups, whose `lr` is a factor of the plan's."""
-    params = [param for group in groups for param in group["params"]]
-    scaled = [{**group, "lr": plan.lr * group.get("lr", 1.0)} for group in groups]
-    optimizer = torch.optim.AdamW(scaled, lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        [group["lr"] for group in scaled],
-        plan.steps,
-        pct_start=0.05,
-        cycle_momentum=False,
-    )
+
+def fit(name: str, plan: Fit, parts: list[tuple[Iterable[Tensor], float]], loss: Loss) -> None:
+    """Trains parts, each with a factor on the learning rate: Muon for matrices, AdamW for the rest.
+
+    Muon (at ten times AdamW's rate) learns the LM's skills in about half of AdamW's steps.
+    """
+    optimizers: list[torch.optim.Optimizer] = []
+    for params, factor in parts:
+        tensors, lr = list(params), plan.lr * factor
+        matrices = [p for p in tensors if p.dim() == 2 and min(p.shape) >= _MATRIX]
+        others = [p for p in tensors if p.dim() != 2 or min(p.shape) < _MATRIX]
+        optimizers.append(torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.01))
+        if matrices:
+            optimizers.append(torch.optim.Muon(matrices, lr=10 * lr, weight_decay=0.01))
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, plan.schedule) for o in optimizers]
+    everything = [p for o in optimizers for group in o.param_groups for p in group["params"]]
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task(name, total=plan.steps)
         for _ in range(plan.steps):
-            optimizer.zero_grad()
             value = loss()
             torch.autograd.backward(value)
-            torch.nn.utils.clip_grad_norm_(params, 1.0)
-            optimizer.step()
-            schedule.step()
+            torch.nn.utils.clip_grad_norm_(everything, 1.0)
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
             progress.update(task, advance=1, description=f"{name} loss {value.item():.3f}")

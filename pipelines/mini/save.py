@@ -97,6 +97,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenerat
     # Wide enough to tell words apart at once, narrow enough for the transition's small steps.
     words: Any = model.get_input_embeddings()
     words.weight.data.normal_(std=0.2)
+    model.lm_head.weight.data.copy_(words.weight.data)  # to read a word is then to copy it
     return model
 
 

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from pipelines import world, world_text
+from pipelines.mini import MiniConfig, make_mini
+from pipelines.mini.align import plant, ridge
+from pipelines.mini.language import Level, Reader, Row, sample_text
+from pipelines.mini.save import make_model, make_tokenizer
+from pipelines.mini.vit import patch_labels, preprocess
+
+SHIPPED = Path(__file__).parents[1] / "assets" / "mini"
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    return Reader(make_model(tokenizer), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def processor() -> LlavaProcessor:
+    return LlavaProcessor.from_pretrained(SHIPPED)
+
+
+def test_planted_projector_is_the_linear_map(reader: Reader) -> None:
+    projector = reader.model.model.multi_modal_projector
+    features, words = torch.randn(500, 96), torch.randn(500, 128)
+    weight, bias = ridge(features, words)
+    plant(projector, weight, bias)
+    with torch.no_grad():
+        rank = torch.linalg.svd(weight)
+        best = rank.U[:, :64] * rank.S[:64] @ rank.Vh[:64]
+        torch.testing.assert_close(projector(features), features @ best.T + bias, atol=1e-4, rtol=0)
+
+
+def test_patch_labels_name_the_object_in_its_cell_alone() -> None:
+    scene = world.Scene((world.Thing("square", "green", *world.CELLS["top-right"]),), shade=0)
+    labels = patch_labels(scene).reshape(4, 4, 4)
+    assert (labels[:2, 2:] == [2, 2, 2, 2]).all()
+    assert not labels[2:].any()
+    assert not labels[:, :2].any()
+
+
+def test_preprocess_equals_the_shipped_image_processor(processor: LlavaProcessor) -> None:
+    rng = np.random.default_rng(0)
+    frames = world.render(world.sample_story(rng))[::8]
+    theirs = processor.image_processor(list(frames), return_tensors="pt")["pixel_values"]
+    assert (preprocess(frames) - theirs).abs().max() < 0.04  # a bit or two of 255
+
+
+def test_packed_questions_do_not_see_each_other(reader: Reader) -> None:
+    rng = np.random.default_rng(1)
+    rows = [sample_text(reader, rng, Level()) for _ in range(3)]
+    apart = [Row(row.prefix, [ask]) for row in rows for ask in row.asks]
+    with torch.no_grad():
+        together, _ = reader.score(rows)
+        separate, _ = reader.score(apart)
+    torch.testing.assert_close(together, separate, atol=1e-5, rtol=0)
+
+
+def test_tokenizer_is_lossless_on_the_worlds_text(processor: LlavaProcessor) -> None:
+    rng, tokenizer = np.random.default_rng(2), processor.tokenizer
+    for _ in range(100):
+        for ask in world.qa(world.sample_story(rng), rng, 3, 3):
+            for text in (ask.question, ask.answer):
+                ids = tokenizer(text).input_ids
+                assert ids[0] == tokenizer.bos_token_id
+                assert tokenizer.unk_token_id not in ids
+                assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert set(world_text.vocabulary()) <= set(tokenizer.get_vocab())
+
+
+def test_same_seed_trains_the_same_base(tmp_path: Path) -> None:
+    digests = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = MiniConfig(tmp_path / name, seed, 2, 2, 20, 4, gate_videos=4)
+        gates = make_mini(config)
+        assert all(0 <= value <= 100 for value in gates.values())
+        weights = (tmp_path / name / "model.safetensors").read_bytes()
+        digests.append(hashlib.sha256(weights).hexdigest())
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_shipped_base_is_small_and_complete() -> None:
+    files = [path for path in SHIPPED.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 12e6
+    assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
+
+
+def test_shipped_base_answers_questions_about_images(processor: LlavaProcessor) -> None:
+    model = LlavaForConditionalGeneration.from_pretrained(SHIPPED)
+    rng = np.random.default_rng(7)
+    scenes = [world.sample_story(rng).scene_at(int(rng.integers(32))) for _ in range(150)]
+    asks = [world.scene_qa(scene, rng, 1)[0] for scene in scenes]
+    inputs = processor(
+        images=[Image.fromarray(world.render_scene(scene)) for scene in scenes],
+        text=[f"USER: <image>\n{ask.question} ASSISTANT:" for ask in asks],
+        return_tensors="pt",
+        padding=True,
+    )
+    output = model.generate(**inputs, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+    replies = processor.batch_decode(output, skip_special_tokens=True)
+    right = [reply == ask.answer for reply, ask in zip(replies, asks, strict=True)]
+    assert np.mean(right) >= 0.84
