@@ -187,13 +187,11 @@ def test_finish_reason(base: BaseConfig, store: FeatureStore, tmp_path: Path) ->
     count = model.projector.num_tokens(len(video.temporal), len(video.spatial))
     item = Item("q", Prompter.of(base, llm).expand(prompt, count), video)
     batch = collate([item], llm.pad_token_id, "left")
-    [free] = answer(model, batch, replace(llm, eos_token_id=-1), 6)
-    words = free.text.split()
-    assert (free.finish_reason, free.num_tokens, len(words)) == ("length", 6, 6)
-    last = llm.tokenizer.convert_tokens_to_ids(words[-1])
-    at = words.index(words[-1])
-    [stopped] = answer(model, batch, replace(llm, eos_token_id=last), 6)
-    assert stopped == Answer(" ".join(words[:at]), "stop", at)
+    [cut] = answer(model, batch, llm, 1)
+    assert (cut.finish_reason, cut.num_tokens, len(cut.text.split())) == ("length", 1, 1)
+    first = llm.tokenizer.convert_tokens_to_ids(cut.text)
+    [stopped] = answer(model, batch, replace(llm, eos_token_id=first), 6)
+    assert stopped == Answer("", "stop", 0)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -41,7 +42,12 @@ def world(tmp_path_factory: pytest.TempPathFactory, clip: Callable[..., Path]) -
 
 
 @pytest.fixture(scope="module")
-def run(mini_dir: Path, world: DatasetConfig) -> Callable[..., ExtractSummary]:
+def run(
+    mini_dir: Path, world: DatasetConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., ExtractSummary]:
+    mini = shutil.copytree(mini_dir, tmp_path_factory.mktemp("base") / "mini")
+    base = BaseConfig("mini", str(mini), image_size=32, num_frames=8)
+
     def run_with(folder: Path, executor: str, workers: int | None = None) -> ExtractSummary:
         config = ExtractConfig(
             folder,
@@ -52,7 +58,6 @@ def run(mini_dir: Path, world: DatasetConfig) -> Callable[..., ExtractSummary]:
             workers=workers,
         )
         wanted = [*(f"v{index:02d}" for index in range(14)), "text", "nowhere"]
-        base = BaseConfig("mini", str(mini_dir), image_size=32, num_frames=8)
         return extract(config, base, world, wanted)
 
     return run_with

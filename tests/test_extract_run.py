@@ -33,8 +33,10 @@ LENGTHS = [32, 5, 1, 32, 20, 32, 9, 32, 32, 3, 32, 32, 16]
 
 
 @pytest.fixture(scope="module")
-def base(mini_dir: Path) -> BaseConfig:
-    return BaseConfig("mini", str(mini_dir), image_size=32, num_frames=8)
+def base(mini_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> BaseConfig:
+    """A copy: digests are compared over minutes, and `make mini` may write the original."""
+    copy = shutil.copytree(mini_dir, tmp_path_factory.mktemp("base") / "mini")
+    return BaseConfig("mini", str(copy), image_size=32, num_frames=8)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +255,7 @@ def test_batches_fill_across_videos_and_pooling_follows_the_video() -> None:
 class Zygote:
     """Starts extractions that can be killed (see extract_zygote.py)."""
 
-    def __init__(self, mini: Path, videos: Path) -> None:
+    def __init__(self, mini: str, videos: Path) -> None:
         script = Path(__file__).parent / "extract_zygote.py"
         self._process = subprocess.Popen(
             [sys.executable, str(script)],
@@ -262,7 +264,7 @@ class Zygote:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self._paths = str(mini), str(videos)
+        self._paths = mini, str(videos)
 
     def run(self, features: Path, kill_at: str = "", kill_after_s: float | None = None) -> int:
         assert self._process.stdin is not None
@@ -278,8 +280,8 @@ class Zygote:
 
 
 @pytest.fixture(scope="module")
-def zygote(mini_dir: Path, world: DatasetConfig) -> Iterator[Zygote]:
-    running = Zygote(mini_dir, world.videos)
+def zygote(base: BaseConfig, world: DatasetConfig) -> Iterator[Zygote]:
+    running = Zygote(base.checkpoint, world.videos)
     yield running
     running.close()
 

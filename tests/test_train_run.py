@@ -17,8 +17,9 @@ from features.checkpoint_files import tensors_digest
 from features.config import BaseConfig, Budget, DatasetConfig, SplitConfig
 from features.errors import CheckpointError, ConfigError, FingerprintError, RedVillmError
 from features.plan import SourceVideo, extend_plan
-from features.spec import FeatureSpec
+from features.recipes import load_recipe
 from features.store import VideoRow, create_store, write_shard
+from features.tower_files import make_spec, tower_digest
 from train import run as run_module
 from train.checkpoint import load_projectors, read_projector_config
 from train.image_llm import load_image_llm
@@ -28,7 +29,8 @@ from train.run import TrainConfig, pick_budget, train
 from train.video_llm import VideoLLM, trainable
 
 T, N, D = 8, 16, 96
-SPEC = FeatureSpec("checkpoint", "0" * 64, 32, "crop-bicubic", T)
+MINI = load_recipe("bases", "mini", BaseConfig)
+SPEC = make_spec(MINI, tower_digest(MINI), T)
 QA = [("what colour is the circle", "red"), ("what happens after it moves", "nothing")]
 
 
@@ -186,8 +188,11 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, base, data) -> None:
         train(config, base, replace(dataset, splits={}), store)
     with pytest.raises(FingerprintError, match=r"layer differs.*store: -2.*base mini: -1"):
         train(config, replace(base, layer=-1), dataset, store)
+    elsewhere = create_store(tmp_path / "store", replace(SPEC, weights_digest="0" * 64))
+    with pytest.raises(FingerprintError, match="weights_digest differs"):
+        train(config, base, dataset, elsewhere)
     if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="no CUDA"):
+        with pytest.raises(ConfigError, match="no such device"):
             train(replace(config, device="cuda"), base, dataset, store)
     budget = pick_budget(replace(config, lr=0.5, epochs=7), base)
     assert budget == Budget(0.5, 7, 8)

@@ -120,7 +120,7 @@ def test_cutting_a_step_does_not_change_its_gradient(model, base) -> None:
     whole = gradient(4)
     assert whole.abs().max() > 0
     for max_questions in (3, 2, 1):
-        assert (gradient(max_questions) - whole).norm() <= 1e-6 * whole.norm()
+        assert (gradient(max_questions) - whole).norm() <= 1e-5 * whole.norm()
 
 
 def test_rows_that_do_not_exist_are_never_seen(model, base) -> None:
