@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-import extract.serial_executor  # noqa: F401 - loaded once, here, and not in every run
+import extract.serial_executor  # loaded once, here, and not in every run
 from extract.run import ExtractConfig, extract
 from features.config import BaseConfig, DatasetConfig
 
