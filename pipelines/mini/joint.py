@@ -48,7 +48,7 @@ def train_joint(reader: Reader, plan: Fit, rng: np.random.Generator) -> None:
 
     def loss() -> Tensor:
         nonlocal step
-        turn, step = step % 4, step + 1
+        turn, step = step % 3, step + 1
         if turn == 0:
             return reader.score([sample_text(reader, rng, Level()) for _ in range(plan.batch)])[0]
         return reader.score(sample_images(reader, plan.batch, rng, told=turn == 2))[0]
@@ -61,4 +61,4 @@ def train_joint(reader: Reader, plan: Fit, rng: np.random.Generator) -> None:
         if param is not table
     ]
     projector = [*reader.model.model.multi_modal_projector.parameters()]
-    fit("joint", plan, [(language, 1.0), (projector, 0.15)], loss)
+    fit("joint", plan, language, loss, nudge=projector)

@@ -208,4 +208,4 @@ def train_language(reader: Reader, plan: Fit, rng: np.random.Generator) -> None:
         return reader.score([sample_text(reader, rng, level) for _ in range(plan.batch)])[0]
 
     language = [*reader.model.model.language_model.parameters(), *reader.model.lm_head.parameters()]
-    fit("LM", plan, [(language, 1.0)], loss)
+    fit("LM", plan, language, loss)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-Loss = Callable[[], Tensor]
 _MATRIX = 96
 """Smaller matrices, such as the output words', are AdamW's."""
+_NUDGE = 0.15
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,29 @@ class Fit:
         return min(1.0, warm) * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
 
 
-def fit(name: str, plan: Fit, parts: list[tuple[Iterable[Tensor], float]], loss: Loss) -> None:
-    """Trains parts, each with a factor on the learning rate: Muon for matrices, AdamW for the rest.
+def fit(
+    name: str,
+    plan: Fit,
+    learn: Iterable[Tensor],
+    loss: Callable[[], Tensor],
+    nudge: Iterable[Tensor] = (),
+) -> None:
+    """Trains `learn`, Muon for its matrices and AdamW for the rest; AdamW nudges `nudge` slowly.
 
-    Muon (at ten times AdamW's rate) learns the LM's skills in about half of AdamW's steps.
+    Muon (at ten times AdamW's rate) learns the LM's skills in about half of AdamW's steps, but it
+    moves every direction of a matrix, so it would lead the planted alignment away from the words.
     """
-    optimizers: list[torch.optim.Optimizer] = []
-    for params, factor in parts:
-        tensors, lr = list(params), plan.lr * factor
-        matrices = [p for p in tensors if p.dim() == 2 and min(p.shape) >= _MATRIX]
-        others = [p for p in tensors if p.dim() != 2 or min(p.shape) < _MATRIX]
-        optimizers.append(torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.01))
-        if matrices:
-            optimizers.append(torch.optim.Muon(matrices, lr=10 * lr, weight_decay=0.01))
+    tensors = list(learn)
+    matrices = [p for p in tensors if p.dim() == 2 and min(p.shape) >= _MATRIX]
+    others = [p for p in tensors if p.dim() != 2 or min(p.shape) < _MATRIX]
+    groups: list[dict[str, Any]] = [
+        {"params": others},
+        {"params": list(nudge), "lr": _NUDGE * plan.lr},
+    ]
+    optimizers = [
+        torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.Muon(matrices, lr=10 * plan.lr, weight_decay=0.01),
+    ]
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, plan.schedule) for o in optimizers]
     everything = [p for o in optimizers for group in o.param_groups for p in group["params"]]
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

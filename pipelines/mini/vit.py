@@ -92,4 +92,4 @@ def train_vit(model: LlavaForConditionalGeneration, plan: Fit, rng: np.random.Ge
                 total = total + F.cross_entropy(scores.flatten(0, 1), labels[..., facet].flatten())
         return total
 
-    fit("ViT", plan, [([*tower.parameters(), *heads.parameters()], 1.0)], loss)
+    fit("ViT", plan, [*tower.parameters(), *heads.parameters()], loss)
