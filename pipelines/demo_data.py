@@ -17,6 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 from jaxtyping import UInt8
+from rich.console import Console
 from rich.progress import track
 
 from features.annotations import QASample, write_qa_pairs, write_videoinstruct
@@ -75,7 +76,8 @@ def write_demo(root: Path, config: DemoDataConfig) -> bool:
 def _render_split(folder: Path, split: str, config: DemoDataConfig) -> Iterator[QASample]:
     """Write one split's videos and yield its questions."""
     count = getattr(config, f"{split}_videos")
-    for index in track(range(count), description=f"render {split}", transient=True):
+    quiet = not Console().is_terminal
+    for index in track(range(count), f"render {split}", transient=True, disable=quiet):
         rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
         video_id = demo_video_id(split, index, config)
         story = world.sample_story(rng)

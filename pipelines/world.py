@@ -2,7 +2,7 @@
 
 One actor lives through one or two events among one or two static objects. Temporal questions ask
 what the actor did and in which order; spatial ones ask about what stands still, which a mean over
-time shows. Objects fill a cell, because a mean over patches would drown smaller ones.
+time shows. Objects overflow their cells, because a mean over patches would drown smaller ones.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ EVENTS = ("moves", "changes", "appears", "vanishes", "grows", "shrinks")
 NUM_FRAMES = 32
 GLIDE = 4
 """Frames that a move or a growth takes."""
-BIG, SMALL = 0.25, 0.15
-"""Half the extent of an object, as a part of the frame: a big one fills its cell."""
+BIG, SMALL = 0.38, 0.25
+"""Half the extent of an object, as a part of the frame: a big one shows in half of the patches."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,14 @@ def scene_qa(scene: Scene, rng: np.random.Generator, num_questions: int) -> list
     """Asks spatial questions about everything in a still picture."""
     asks = spatial_asks(scene.things, list(scene.things), rng)
     return [_say(ask, "spatial") for ask in _draw(rng, asks, num_questions)]
+
+
+def caption(scene: Scene) -> QA:
+    """Asks for everything in a still picture: shape, colour and cell, in the order of shapes."""
+    things = sorted(scene.things, key=lambda thing: SHAPES.index(thing.shape))
+    concepts = [word for thing in things for word in (thing.shape, thing.colour, thing.cell)]
+    answer = " ".join(world_text.phrase(concept) for concept in concepts)
+    return QA(world_text.question("caption", {}), answer, "spatial")
 
 
 def _draw(rng: np.random.Generator, asks: list[_Ask], count: int) -> list[_Ask]:

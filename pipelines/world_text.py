@@ -41,6 +41,7 @@ _ENGLISH = Language(
         "colour": "what colour is the {shape}",
         "cell": "where is the {shape}",
         "shape": "what shape is at the {cell}",
+        "caption": "what is there",
         "exists": "is there a {colour} {shape}",
     },
 )

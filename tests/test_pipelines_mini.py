@@ -43,9 +43,11 @@ def test_planted_projector_is_the_linear_map(reader: Reader) -> None:
 
 
 def test_patch_labels_name_the_object_in_its_cell_alone() -> None:
-    scene = world.Scene((world.Thing("square", "green", *world.CELLS["top-right"]),), shade=0)
+    scene = world.Scene(
+        (world.Thing("square", "green", *world.CELLS["top-right"], world.SMALL),), shade=0
+    )
     labels = patch_labels(scene).reshape(4, 4, 4)
-    assert (labels[:2, 2:] == [2, 2, 2, 2]).all()
+    assert (labels[:2, 2:] == [2, 2, 2, 1]).all()
     assert not labels[2:].any()
     assert not labels[:, :2].any()
 
@@ -82,7 +84,7 @@ def test_tokenizer_is_lossless_on_the_worlds_text(processor: LlavaProcessor) -> 
 def test_same_seed_trains_the_same_base(tmp_path: Path) -> None:
     digests = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        config = MiniConfig(tmp_path / name, seed, 2, 2, 20, 4, gate_videos=4)
+        config = MiniConfig(tmp_path / name, seed, 1, 1, 20, 3, gate_videos=2)
         gates = make_mini(config)
         assert all(0 <= value <= 100 for value in gates.values())
         weights = (tmp_path / name / "model.safetensors").read_bytes()

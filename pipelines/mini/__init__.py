@@ -35,12 +35,12 @@ class MiniConfig:
     """One seed for everything: another one gives an independently pretrained ViT and LM."""
     vit_steps: int = 700
     """Stage 1, the ViT on dense patch labels, 48 images a step."""
-    language_steps: int = 1400
+    language_steps: int = 1500
     """Stage 2, the LM on stories and scene lists, 16 texts a step."""
     align_scenes: int = 1500
     """Stage 3, images behind the alignment's ridge regression."""
-    joint_steps: int = 1600
-    """Stage 4, LM and alignment on text, images and both, 16 of them a step."""
+    joint_steps: int = 1200
+    """Stage 4, the LM on text, images and both, 16 of them a step."""
     gate_videos: int = 300
     """Stage 5, fresh videos and stills behind the held-out accuracies."""
     threads: int = 1

@@ -34,11 +34,11 @@ All data is drawn by `pipelines.world`; seed {seed}, {minutes:.0f} minutes, no v
 
 1. ViT: dense patch labels (colour, shape, cell, size).
 2. LM: questions about stories whose steps are *one token each, the sum of several word
-   embeddings* (70 %) or plain words (30 %), later mostly scene lists.
+   embeddings* (42 % of the texts) or plain words (18 %), and about scene lists (40 %).
 3. Projector: ridge regression from patch features to summed word embeddings,
    planted exactly into linear → GELU → linear.
-4. LM and projector jointly on text, images, and stories followed by an image; word embeddings
-   and ViT frozen.
+4. LM on text, images, and stories followed by an image; ViT, projector and word embeddings
+   frozen.
 
 ## Held-out accuracy
 Exact match in percent, fresh stills and videos (T = {num_frames} frames).

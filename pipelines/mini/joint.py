@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from pipelines import world
-from pipelines.mini.language import Level, Reader, Row, bag, sample_text, tell
+from pipelines.mini.language import Level, Reader, Row, ask_scene, bag, sample_text, tell
 from pipelines.mini.optim import Fit, fit
 from pipelines.mini.vit import encode, photograph
 
 
 def look(reader: Reader, scenes: list[world.Scene], rng: np.random.Generator) -> Tensor:
-    """Returns the image tokens of rendered scenes, (B, patches, H); only the projector learns."""
+    """Returns the image tokens of rendered scenes, (B, patches, H)."""
     with torch.no_grad():
         features = encode(reader.model, photograph(scenes, rng))
-    tokens: Tensor = reader.model.model.multi_modal_projector(features)
+        tokens: Tensor = reader.model.model.multi_modal_projector(features)
     return tokens
 
 
@@ -30,8 +30,7 @@ def sample_images(reader: Reader, count: int, rng: np.random.Generator, told: bo
     images = look(reader, scenes, rng)
     if not told:
         return [
-            Row(image, world.scene_qa(scene, rng, 6))
-            for image, scene in zip(images, scenes, strict=True)
+            Row(image, ask_scene(scene, rng)) for image, scene in zip(images, scenes, strict=True)
         ]
     return [
         Row(
@@ -43,7 +42,11 @@ def sample_images(reader: Reader, count: int, rng: np.random.Generator, told: bo
 
 
 def train_joint(reader: Reader, plan: Fit, rng: np.random.Generator) -> None:
-    """Trains LM and projector in place; the embeddings and the ViT stay as they are."""
+    """Trains the LM in place; ViT, projector and embeddings stay as they are.
+
+    A projector that is free to bend, however slowly, teaches the LM to tell image tokens from time
+    steps, and then no transition starts: short-budget accuracy was 23 % against 81 %.
+    """
     step = 0
 
     def loss() -> Tensor:
@@ -60,5 +63,4 @@ def train_joint(reader: Reader, plan: Fit, rng: np.random.Generator) -> None:
         for param in part.parameters()
         if param is not table
     ]
-    projector = [*reader.model.model.multi_modal_projector.parameters()]
-    fit("joint", plan, language, loss, nudge=projector)
+    fit("joint", plan, language, loss)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,7 +12,6 @@ from torch import Tensor
 
 _MATRIX = 96
 """Smaller matrices, such as the output words', are AdamW's."""
-_NUDGE = 0.15
 
 
 @dataclass(frozen=True)
@@ -33,27 +31,16 @@ class Fit:
         return min(1.0, warm) * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
 
 
-def fit(
-    name: str,
-    plan: Fit,
-    learn: Iterable[Tensor],
-    loss: Callable[[], Tensor],
-    nudge: Iterable[Tensor] = (),
-) -> None:
-    """Trains `learn`, Muon for its matrices and AdamW for the rest; AdamW nudges `nudge` slowly.
+def fit(name: str, plan: Fit, learn: Iterable[Tensor], loss: Callable[[], Tensor]) -> None:
+    """Trains `learn`: Muon for matrices, AdamW for the rest.
 
-    Muon (at ten times AdamW's rate) learns the LM's skills in about half of AdamW's steps, but it
-    moves every direction of a matrix, so it would lead the planted alignment away from the words.
+    Muon (at ten times AdamW's rate) learns the LM's skills in about half of AdamW's steps.
     """
     tensors = list(learn)
     matrices = [p for p in tensors if p.dim() == 2 and min(p.shape) >= _MATRIX]
     others = [p for p in tensors if p.dim() != 2 or min(p.shape) < _MATRIX]
-    groups: list[dict[str, Any]] = [
-        {"params": others},
-        {"params": list(nudge), "lr": _NUDGE * plan.lr},
-    ]
     optimizers = [
-        torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.AdamW(others, lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.01),
         torch.optim.Muon(matrices, lr=10 * plan.lr, weight_decay=0.01),
     ]
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, plan.schedule) for o in optimizers]

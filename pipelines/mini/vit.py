@@ -29,7 +29,7 @@ def sample_scene(rng: np.random.Generator) -> world.Scene:
     if rng.random() < 0.5:
         return story.scene_at(int(rng.integers(world.NUM_FRAMES)))
     shape, colour = str(rng.choice(world.SHAPES)), str(rng.choice(list(world.COLOURS)))
-    x, y, size = rng.uniform((0.2, 0.2, 0.13), (0.8, 0.8, 0.27))
+    x, y, size = rng.uniform((0.2, 0.2, 0.2), (0.8, 0.8, 0.35))
     return world.Scene((world.Thing(shape, colour, x, y, size),), story.shade)
 
 
