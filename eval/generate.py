@@ -32,7 +32,7 @@ from features.errors import ConfigError, FingerprintError, RedVillmError
 from features.recipes import did_you_mean
 from features.spec import SCHEMA_VERSION, canonical_json, check_schema
 from features.store import FeatureStore
-from train.checkpoint import TENSORS, load_projectors, read_projector_config
+from train.checkpoint import TENSORS, check_projectors, load_projectors, read_projector_config
 from train.data import Batch, Item, VideoReader, collate
 from train.image_llm import ImageLLM, base_digest, load_image_llm
 from train.prompt import Prompter
@@ -226,12 +226,19 @@ def _describe(
     projectors: Path,
     store: FeatureStore,
 ) -> dict[str, Any]:
-    """Everything the answers depend on."""
-    switches = asdict(read_projector_config(projectors).switches)
+    """Everything the answers depend on.
+
+    Raises:
+        FingerprintError: the projectors belong to another base or other features.
+    """
+    trained = read_projector_config(projectors)
+    digest = base_digest(resolve_checkpoint(base.checkpoint))
+    check_projectors(trained, projectors, base.name, digest, store.spec)
+    switches = asdict(trained.switches)
     weights = file_sha256(projectors / TENSORS)
     return {
         "schema": SCHEMA_VERSION,
-        "base": base_digest(resolve_checkpoint(base.checkpoint)),
+        "base": digest,
         "prompt": base.prompt,
         "spec": store.spec.fingerprint,
         "features": store.content_digest,

@@ -59,7 +59,7 @@ def test_the_report_has_the_promised_form(ran: tuple[Path, str]) -> None:
     page = (folder / "runs" / "demo" / "report.html").read_text()
     assert "data:image/jpeg" in page
     assert "runs/demo/report.html" in out
-    assert "GPT" not in page
+    assert "It is not GPT" in page
 
 
 def test_a_second_run_reuses_what_is_done(ran: tuple[Path, str]) -> None:

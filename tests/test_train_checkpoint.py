@@ -65,7 +65,7 @@ def test_round_trip_holds_every_trained_tensor_once(tmp_path: Path, base, switch
 def test_another_base_or_spec_is_refused_naming_both_sides(tmp_path: Path, base) -> None:
     saved(tmp_path, base, ProjectorSwitches())
     other = replace(SPEC, num_frames=16)
-    with pytest.raises(FingerprintError, match="feature spec differs") as caught:
+    with pytest.raises(FingerprintError, match="feature fingerprint differs") as caught:
         load_projectors(tmp_path, base, other)
     assert SPEC.fingerprint[:16] in str(caught.value)
     assert other.fingerprint[:16] in str(caught.value)

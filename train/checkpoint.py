@@ -88,6 +88,30 @@ def read_projector_config(folder: Path) -> ProjectorConfig:
     return ProjectorConfig.from_dict(read_json(folder / CONFIG), folder / CONFIG)
 
 
+def check_projectors(
+    config: ProjectorConfig, folder: Path, base: str, base_digest: str, spec: FeatureSpec
+) -> None:
+    """Refuse projectors that were trained in front of another base or on other features.
+
+    Raises:
+        FingerprintError: naming both sides.
+    """
+    require_same(
+        "base",
+        base_digest,
+        config.base_digest,
+        ours_is=f"base {base}",
+        theirs_is=f"{folder} (base {config.base})",
+    )
+    require_same(
+        "feature fingerprint",
+        spec.fingerprint,
+        config.spec.fingerprint,
+        ours_is="features given",
+        theirs_is=f"{folder}",
+    )
+
+
 def load_projectors(folder: Path, base: ImageLLM, spec: FeatureSpec) -> VideoProjector:
     """Projectors for `base` on features of `spec`, float32, on the CPU (VideoLLM.of moves them).
 
@@ -96,20 +120,7 @@ def load_projectors(folder: Path, base: ImageLLM, spec: FeatureSpec) -> VideoPro
         CheckpointError: a tensor is missing, superfluous or of another shape.
     """
     config = read_projector_config(folder)
-    require_same(
-        "base",
-        base.digest,
-        config.base_digest,
-        ours_is=f"base {base.name}",
-        theirs_is=f"{folder} (base {config.base})",
-    )
-    require_same(
-        "feature spec",
-        spec.fingerprint,
-        config.spec.fingerprint,
-        ours_is="features given",
-        theirs_is=f"{folder}",
-    )
+    check_projectors(config, folder, base.name, base.digest, spec)
     projector = VideoProjector(base.aligner, base.hidden_size, config.switches, config.seed)
     parameters = trainable(projector)
     try:
