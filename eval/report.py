@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -106,9 +107,8 @@ def build_report(
 
 def terminal_table(report: Mapping[str, Any]) -> Table:
     """The report's accuracies with their 95 % intervals, for the terminal."""
-    table = Table(
-        title=f"accuracy in % on {report['split']} [95 % interval], judge {report['judge']}"
-    )
+    title = f"accuracy in % on {report['split']} [95 % interval], judge {report['judge']}"
+    table = Table(title=title, box=SIMPLE_HEAD)
     types = shown_types(report)
     table.add_column("run")
     table.add_column("seeds", justify="right")
@@ -255,4 +255,4 @@ def _cell(score: Mapping[str, Any]) -> str:
         return f"{DASH} ({score['judged']} of {score['asked']} judged)"
     if score["low"] is None:
         return f"{score['accuracy']:.1f}"
-    return f"{score['accuracy']:.1f} [{score['low']:.1f}, {score['high']:.1f}]"
+    return f"{score['accuracy']:.1f} [{score['low']:.1f}..{score['high']:.1f}]"

@@ -234,7 +234,7 @@ def test_lost_questions_take_the_accuracy_away_but_not_the_counts(tmp_path: Path
     console.print(terminal_table(report))
     text = console.export_text()
     assert "\N{EN DASH} (2 of 3 judged)" in text
-    assert "100.0 [100.0, 100.0]" in text
+    assert "100.0 [100.0..100.0]" in text
     assert JUDGE in text
 
 
