@@ -6,6 +6,8 @@ store that it wants, and may load neither open_clip nor the tower.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from features.checkpoint_files import read_tensors, resolve_checkpoint, tensors_digest
@@ -69,3 +71,15 @@ def make_spec(
         compute_dtype=compute_dtype,
         store_dtype=store_dtype,
     )
+
+
+def base_eyes(base: BaseConfig) -> dict[str, Any]:
+    """The fields of a spec that say whose eyes made the features, with this base's values.
+
+    The digest of the weights is among them where the files alone tell it, so that features of a
+    base that was trained anew are not taken for its own.
+    """
+    eyes = {k: getattr(base, k) for k in ("tower", "layer", "image_size", "preprocessing")}
+    if base.tower == "checkpoint":
+        eyes["weights_digest"] = tower_digest(base)
+    return eyes

@@ -55,7 +55,7 @@ def find_store(where: Selection) -> Path:
         StoreError: there is none, or more than one fits; says what to do.
     """
     from features.store import read_spec
-    from features.tower_files import tower_digest
+    from features.tower_files import base_eyes
 
     if where.store is not None:
         return where.store
@@ -63,9 +63,7 @@ def find_store(where: Selection) -> Path:
     root, num_frames = where.features / dataset.name, where.num_frames or base.num_frames
     found = sorted(path.parent for path in root.glob(f"{base.name}-t{num_frames}-*/spec.json"))
     specs = {path: read_spec(path) for path in found}
-    eyes = {k: getattr(base, k) for k in ("tower", "layer", "image_size", "preprocessing")}
-    if found and base.tower == "checkpoint":  # and not those of the same base trained again
-        eyes["weights_digest"] = tower_digest(base)
+    eyes = base_eyes(base) if found else {}
     fitting = [p for p, spec in specs.items() if eyes.items() <= vars(spec).items()]
     if len(fitting) == 1:
         return fitting[0]

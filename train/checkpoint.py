@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from features.checkpoint_files import read_json
+from features.durable import replace_file
 from features.errors import CheckpointError
 from features.spec import SCHEMA_VERSION, FeatureSpec, check_schema, require_same
 from train.image_llm import ImageLLM
@@ -74,9 +75,8 @@ def save_projectors(folder: Path, projector: VideoProjector, config: ProjectorCo
     (folder / CONFIG).unlink(missing_ok=True)
     tensors = {k: p.detach().cpu().contiguous() for k, p in trainable(projector).items()}
     save_file(tensors, folder / TENSORS)
-    partial = folder / f"{CONFIG}.partial"
-    partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / CONFIG)
+    text = json.dumps(config.to_dict(), indent=2) + "\n"
+    replace_file(folder / CONFIG, text.encode(), "projectors")
 
 
 def read_projector_config(folder: Path) -> ProjectorConfig:

@@ -23,11 +23,12 @@ from features.annotations import QASample, annotations_digest, load_annotations
 from features.checkpoint_files import resolve_checkpoint
 from features.config import BaseConfig, Budget, DatasetConfig
 from features.device import intra_op_threads, pick_device, pick_dtype
+from features.durable import replace_file
 from features.errors import ConfigError, FingerprintError, StoreError
 from features.recipes import did_you_mean
 from features.spec import SCHEMA_VERSION, FeatureSpec
 from features.store import FeatureStore
-from features.tower_files import make_spec, tower_digest
+from features.tower_files import base_eyes
 from train.checkpoint import ProjectorConfig, save_projectors
 from train.data import QuestionDataset, StepSampler, VideoReader, make_loader
 from train.image_llm import ImageLLM, base_digest, load_image_llm
@@ -149,9 +150,8 @@ def train(config: TrainConfig, base: BaseConfig, dataset: DatasetConfig, store: 
     run.mkdir(parents=True, exist_ok=True)
     (run / CONFIG).write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
     metrics = _fit(job, run)
-    partial = run / f"{METRICS}.partial"
-    partial.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    partial.replace(run / METRICS)
+    text = json.dumps(metrics, indent=2) + "\n"
+    replace_file(run / METRICS, text.encode(), "metrics")
     return run
 
 
@@ -251,10 +251,8 @@ def check_store(base: BaseConfig, spec: FeatureSpec, store: Path) -> None:
     Raises:
         FingerprintError: naming the first setting that differs.
     """
-    digest = tower_digest(base) if base.tower == "checkpoint" else spec.weights_digest
-    asked = make_spec(base, digest)
-    for name in ("tower", "layer", "image_size", "preprocessing", "weights_digest"):
-        ours, theirs = getattr(asked, name), getattr(spec, name)
+    for name, ours in base_eyes(base).items():
+        theirs = getattr(spec, name)
         if ours != theirs:
             raise FingerprintError(
                 f"these features were made for another base: {name} differs",
