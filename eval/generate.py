@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from features.annotations import QASample, annotations_digest, load_annotations
-from features.checkpoint_files import resolve_checkpoint
 from features.config import BaseConfig, DatasetConfig
 from features.device import intra_op_threads, pick_device, pick_dtype
 from features.durable import escape_name, file_sha256, replace_file
@@ -84,7 +83,7 @@ class Answer:
     finish_reason: Literal["stop", "length"]
     """`length`: it was cut off at max_new_tokens."""
     num_tokens: int
-    """Without the eos token."""
+    """Without the stop token."""
 
 
 def eval_folder(run: Path, split: str) -> Path:
@@ -161,15 +160,14 @@ def answer(model: VideoLLM, batch: Batch, base: ImageLLM, max_new_tokens: int) -
         attention_mask=batch.attention_mask,
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        eos_token_id=base.eos_token_id,
+        eos_token_id=list(base.stop_ids),
         pad_token_id=base.pad_token_id,
     ).tolist()
     answers = []
     for ids in rows:
-        stopped = base.eos_token_id in ids
-        kept = ids[: ids.index(base.eos_token_id)] if stopped else ids
+        kept = list(takewhile(lambda token: token not in base.stop_ids, ids))
         text = base.tokenizer.decode(kept, skip_special_tokens=True).strip()
-        answers.append(Answer(text, "stop" if stopped else "length", len(kept)))
+        answers.append(Answer(text, "stop" if len(kept) < len(ids) else "length", len(kept)))
     return answers
 
 
@@ -232,7 +230,7 @@ def _describe(
         FingerprintError: the projectors belong to another base or other features.
     """
     trained = read_projector_config(projectors)
-    digest = base_digest(resolve_checkpoint(base.checkpoint))
+    digest = base_digest(base)
     check_projectors(trained, projectors, base.name, digest, store.spec)
     switches = asdict(trained.switches)
     weights = file_sha256(projectors / TENSORS)

@@ -15,10 +15,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from features.spec import Preprocessing
+from features.spec import Normalisation, Preprocessing
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+NORMALISATIONS: dict[Normalisation, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and spread of pixels between 0 and 1."""
 PAD_COLOUR = (122, 116, 104)
 """CLIP's mean colour, as LLaVA v1.5 pads with it."""
 THUMB_SIDE = 160
@@ -38,7 +42,7 @@ def to_square(
     if mode == "squash-nearest":
         rows, columns = (_nearest(length, size) for length in frames.shape[1:3])
         return np.ascontiguousarray(frames[:, rows][:, :, columns])
-    return np.stack([_bicubic(Image.fromarray(frame), mode, size) for frame in frames])
+    return np.stack([_resized(Image.fromarray(frame), mode, size) for frame in frames])
 
 
 def jpeg_thumb(frame: UInt8[np.ndarray, "H W 3"]) -> bytes:
@@ -56,7 +60,7 @@ def _nearest(length: int, size: int) -> np.ndarray:
     return np.minimum((np.arange(size, dtype=np.float32) * scale).astype(np.int64), length - 1)
 
 
-def _bicubic(image: Image.Image, mode: Preprocessing, size: int) -> UInt8[np.ndarray, "S S 3"]:
+def _resized(image: Image.Image, mode: Preprocessing, size: int) -> UInt8[np.ndarray, "S S 3"]:
     width, height = image.size
     if mode == "pad-bicubic":
         side = max(width, height)
@@ -68,6 +72,7 @@ def _bicubic(image: Image.Image, mode: Preprocessing, size: int) -> UInt8[np.nda
         width, height = int(size * width / short), int(size * height / short)
     else:
         width, height = size, size
-    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    kernel = Image.Resampling[mode.partition("-")[2].upper()]
+    resized = image.resize((width, height), kernel)
     left, top = (width - size) // 2, (height - size) // 2
     return np.asarray(resized.crop((left, top, left + size, top + size)))

@@ -31,7 +31,7 @@ from features.store import (
     read_statuses,
     store_path,
 )
-from features.tower_files import make_spec, tower_digest
+from features.tower_files import has_tower_files, make_spec, tower_digest
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _execute(config: ExtractConfig, work: Work, shards: Sequence[int], total: in
 
 def _weights_digest(base: BaseConfig) -> str:
     """From the files if possible: a run with nothing to do need not load open_clip."""
-    if base.tower == "checkpoint":
+    if has_tower_files(base):
         return tower_digest(base)
     from extract.tower import load_tower
 

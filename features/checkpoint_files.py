@@ -10,10 +10,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from features.errors import CheckpointError
@@ -87,34 +88,56 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def iter_tensors(folder: Path, prefixes: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) for every tensor whose name starts with one of `prefixes`, file by file."""
-    for path in weight_files(folder):
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                    if key.startswith(prefixes):
-                        yield key, file.get_tensor(key)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            yield from ((k, v) for k, v in loaded.items() if k.startswith(prefixes))
+class CheckpointFiles(Mapping[str, Tensor]):
+    """Tensors of a checkpoint by name. Headers are read at once, a tensor when it is asked for.
 
-
-def read_tensors(folder: Path, *prefixes: str) -> dict[str, Tensor]:
-    """Tensors under `prefixes`, by name without the prefix that matched.
-
-    Alternative prefixes are for layouts that moved (`vision_tower.` and `model.vision_tower.`).
-
-    Raises:
-        CheckpointError: there is none.
+    What comes out is a view of the mapped file, so nothing is copied before it is converted or
+    moved; memory holds one tensor at a time more than what is kept.
     """
-    found = {
-        name.removeprefix(next(p for p in prefixes if name.startswith(p))): tensor
-        for name, tensor in iter_tensors(folder, prefixes)
-    }
-    if not found:
-        raise CheckpointError("no such tensors", where=folder, wanted=f"names in {prefixes}")
-    return found
+
+    def __init__(self, folder: Path) -> None:
+        """Opens every weight file of `folder`.
+
+        Raises:
+            CheckpointError: a file is missing, damaged or truncated, or a tensor is in two files.
+        """
+        self._readers: dict[str, Any] = {}
+        for path in weight_files(folder):
+            try:
+                file: Any
+                if path.suffix == ".safetensors":
+                    file = safe_open(path, framework="pt")
+                else:
+                    file = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                names = list(file.keys())
+            except (OSError, SafetensorError, RuntimeError, UnpicklingError, EOFError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                do = "download the file again"
+                raise CheckpointError(
+                    "cannot read weights", where=path, got=reason, do=do
+                ) from error
+            twice = sorted(set(names) & set(self._readers))
+            if twice:
+                raise CheckpointError("a tensor in two files", where=path, got=twice[:5])
+            self._readers |= dict.fromkeys(names, file)
+
+    def __getitem__(self, name: str) -> Tensor:
+        reader = self._readers[name]
+        tensor: Tensor = reader[name] if isinstance(reader, dict) else reader.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor, from the header."""
+        reader = self._readers[name]
+        if isinstance(reader, dict):
+            return tuple(reader[name].shape)
+        return tuple(reader.get_slice(name).get_shape())
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from features.spec import Preprocessing
+from features.spec import Normalisation, Preprocessing
 
 AnnotationFormat = Literal[
     "videoinstruct", "vcgbench", "consistency", "qa-pairs", "tgif", "msvd", "jsonl"
@@ -42,22 +42,32 @@ class BaseConfig:
     """Short name, used in folder names."""
     checkpoint: str
     """Folder of the checkpoint (relative to the project) or a Hugging Face hub id."""
-    layout: Literal["llava-hf"] = "llava-hf"
-    """How the checkpoint names its tensors."""
+    layout: Literal["auto", "llava-hf", "llava", "qwen-vl", "transformers"] = "auto"
+    """How the checkpoint names its tensors; `auto`: as its config.json says."""
+    delta_base: str | None = None
+    """Folder or hub id of the LLaMA that a published delta is to be added to (layout llava)."""
     tower: str = "checkpoint"
-    """`checkpoint` (the base's own), `open_clip:<name>:<tag>`, or `local-dir:<folder>`."""
+    """`checkpoint` (the base's own, or the one it names), `clip:<folder or hub id>`,
+    `open_clip:<name>:<tag>`, or `local-dir:<folder>`."""
     layer: int = -2
     """Hidden state taken from the tower, counted as in transformers."""
     image_size: int = 336
     """Side of the square image, in pixels."""
     preprocessing: Preprocessing = "crop-bicubic"
     """How a frame becomes a square image."""
+    normalisation: Normalisation = "clip"
+    """Whose mean and spread are taken out of the pixels."""
+    regrouping: int = 1
+    """Side of the square of patches that the tower side joins into one token (1: none)."""
     num_frames: int = 100
     """T: frames sampled a video unless the command says otherwise."""
     prompt: str = "USER: <image>\n{question} ASSISTANT:"
-    """Prompt template; `<image>` marks the video tokens, `{question}` the instruction."""
+    """Prompt template, or the name of one (train/prompt.py: `paper` is the paper's equation 4);
+    `<image>` marks the video tokens, `{question}` the instruction."""
     image_token: str = "<image>"
-    """The placeholder in the prompt, a special token of the tokenizer."""
+    """The tokenizer's placeholder; where it has none the text is tokenised on either side."""
+    stop: tuple[str, ...] = ()
+    """Tokens that end an answer, the first one also in training; the tokenizer's eos if empty."""
     budgets: dict[str, Budget] = field(default_factory=lambda: {"default": Budget()})
     """Training budgets by name; an experiment picks one (`default` unless it says otherwise)."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import isqrt
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -54,3 +55,13 @@ def window_pool(x: Float[Tensor, "*B N D"], window: int) -> Float[Tensor, "*B M 
     grid = x.reshape(*batch, cells, window, cells, window, width)
     pooled = grid.mean(dim=(-4, -2), dtype=torch.float32)
     return pooled.reshape(*batch, cells * cells, width)
+
+
+def resize_positions(table: Float[Tensor, "M D"], side: int) -> Float[Tensor, "N D"]:
+    """A square table of positions on another square grid: bicubic, in float32, row-major."""
+    before = isqrt(len(table))
+    if side == before:
+        return table
+    grid = table.float().reshape(1, before, before, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)
+    return grid.permute(0, 2, 3, 1).flatten(0, 2).to(table.dtype)

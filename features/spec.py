@@ -13,7 +13,15 @@ from typing import Any, Literal
 
 from features.errors import FingerprintError, StoreError
 
-Preprocessing = Literal["squash-nearest", "crop-bicubic", "pad-bicubic", "squash-bicubic"]
+Preprocessing = Literal[
+    "squash-nearest",
+    "crop-bicubic",
+    "pad-bicubic",
+    "squash-bicubic",
+    "squash-bilinear",
+    "squash-lanczos",
+]
+Normalisation = Literal["clip", "half", "imagenet"]
 ComputeDtype = Literal["float32", "float16", "bfloat16"]
 StoreDtype = Literal["float16", "float32"]
 
@@ -29,7 +37,7 @@ class FeatureSpec:
     """What was asked of the extractor. All fields are part of the fingerprint."""
 
     tower: str
-    """Vision tower, as the base names it (`checkpoint` or `open_clip:<name>:<tag>`...)."""
+    """Vision tower, as the base names it (`checkpoint`, `clip:<folder>`, ...)."""
     weights_digest: str
     """sha256 over the tower's tensors (names, shapes, bytes), sorted by name."""
     image_size: int
@@ -38,6 +46,8 @@ class FeatureSpec:
     """How a frame becomes a square image."""
     num_frames: int
     """T: frames sampled a video."""
+    normalisation: Normalisation = "clip"
+    """Whose mean and spread are taken out of the pixels (half: 0.5 and 0.5)."""
     layer: int = -2
     """Which hidden state is taken, counted as in transformers: -2 is the last but one block."""
     sampler: Literal["midpoint"] = "midpoint"

@@ -6,34 +6,81 @@ store that it wants, and may load neither open_clip nor the tower.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from features.checkpoint_files import read_tensors, resolve_checkpoint, tensors_digest
+from features.checkpoint_files import resolve_checkpoint, tensors_digest
 from features.config import BaseConfig
 from features.errors import CheckpointError
+from features.layouts import CheckpointParts
 from features.spec import ComputeDtype, FeatureSpec, StoreDtype
 
 OPEN_CLIP = "open_clip:"
 LOCAL_DIR = "local-dir:"
-_PREFIXES = tuple(
-    f"{outer}vision_tower.{inner}" for inner in ("vision_model.", "") for outer in ("", "model.")
-)
+CLIP = "clip:"
 
 
-def checkpoint_tower_tensors(base: BaseConfig) -> dict[str, Tensor]:
-    """Tensors of the vision tower in a base's checkpoint, by CLIPVisionModel's names.
+@dataclass(frozen=True)
+class TowerFiles:
+    """The tower of a base as it lies on disk."""
 
-    Names are without `vision_tower.vision_model.` (as published) or `vision_tower.` (as newer
-    releases of transformers save it). Old checkpoints' `position_ids` are no weights: left out.
+    parts: CheckpointParts
+    """The checkpoint that holds it: the base's own, or the CLIP that an original LLaVA names."""
+    kind: str
+    """Who builds it: `clip` (a plain CLIP ViT), `qwen-vl`, or `transformers`."""
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """By name within the tower, views of the file.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        wanted = f"a vision tower in the layout {self.parts.layout.name}"
+        return self.parts.require("tower", wanted)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the tensors as published, whatever prefix they have in the file."""
+        return tensors_digest(self.tensors)
+
+
+def has_tower_files(base: BaseConfig) -> bool:
+    """Whether files alone tell the tower; an open_clip tag's only open_clip can find."""
+    return base.tower == "checkpoint" or base.tower.startswith(CLIP)
+
+
+def tower_files(base: BaseConfig) -> TowerFiles:
+    """The files of a base's tower.
 
     Raises:
-        CheckpointError: no checkpoint, or no tower in it.
+        CheckpointError: no checkpoint, or the tower is an open_clip tag.
     """
-    tensors = read_tensors(resolve_checkpoint(base.checkpoint), *_PREFIXES)
-    tensors.pop("embeddings.position_ids", None)
-    return tensors
+    if not has_tower_files(base):
+        raise CheckpointError(
+            "the digest of this tower is only known to the extraction",
+            where=f"base {base.name}",
+            got=base.tower,
+            wanted="tower `checkpoint` or `clip:<folder>`",
+            do="name the store to read",
+        )
+    if base.tower.startswith(CLIP):
+        return _clip(base.tower.removeprefix(CLIP))
+    parts = CheckpointParts.open(resolve_checkpoint(base.checkpoint), base.layout)
+    if parts.layout.name == "llava" and not parts.names("tower"):
+        named = parts.config.get("mm_vision_tower")
+        if not named:
+            where = parts.folder / "config.json"
+            raise CheckpointError("no vision tower", where=where, wanted="mm_vision_tower")
+        return _clip(str(named))
+    kind = "clip" if parts.layout.name in ("llava", "llava-hf") else parts.layout.name
+    return TowerFiles(parts, kind)
+
+
+def _clip(checkpoint: str) -> TowerFiles:
+    return TowerFiles(CheckpointParts.open(resolve_checkpoint(checkpoint), "clip"), "clip")
 
 
 def tower_digest(base: BaseConfig) -> str:
@@ -42,15 +89,7 @@ def tower_digest(base: BaseConfig) -> str:
     Raises:
         CheckpointError: the tower is an open_clip tag, whose files only open_clip can find.
     """
-    if base.tower == "checkpoint":
-        return tensors_digest(checkpoint_tower_tensors(base))
-    raise CheckpointError(
-        "the digest of this tower is only known to the extraction",
-        where=f"base {base.name}",
-        got=base.tower,
-        wanted="tower `checkpoint`",
-        do="name the store to read",
-    )
+    return tower_files(base).digest
 
 
 def make_spec(
@@ -62,15 +101,15 @@ def make_spec(
 ) -> FeatureSpec:
     """The spec of a base's features; `num_frames` (T) is the base's own unless given."""
     return FeatureSpec(
-        tower=base.tower,
         weights_digest=weights_digest,
-        image_size=base.image_size,
-        preprocessing=base.preprocessing,
         num_frames=base.num_frames if num_frames is None else num_frames,
-        layer=base.layer,
         compute_dtype=compute_dtype,
         store_dtype=store_dtype,
+        **{name: getattr(base, name) for name in _EYES},
     )
+
+
+_EYES = ("tower", "layer", "image_size", "preprocessing", "normalisation", "regrouping")
 
 
 def base_eyes(base: BaseConfig) -> dict[str, Any]:
@@ -79,7 +118,7 @@ def base_eyes(base: BaseConfig) -> dict[str, Any]:
     The digest of the weights is among them where the files alone tell it, so that features of a
     base that was trained anew are not taken for its own.
     """
-    eyes = {k: getattr(base, k) for k in ("tower", "layer", "image_size", "preprocessing")}
-    if base.tower == "checkpoint":
+    eyes = {name: getattr(base, name) for name in _EYES}
+    if has_tower_files(base):
         eyes["weights_digest"] = tower_digest(base)
     return eyes

@@ -168,7 +168,7 @@ def test_answers_equal_one_at_a_time_without_cache_or_padding(
         with torch.no_grad():
             while len(said) < CONFIG.max_new_tokens:
                 token = int(llm.llm(inputs_embeds=sequence[None]).logits[0, -1].argmax())
-                if token == llm.eos_token_id:
+                if token in llm.stop_ids:
                     break
                 said.append(token)
                 sequence = torch.cat([sequence, table[[token]]])
@@ -190,7 +190,7 @@ def test_finish_reason(base: BaseConfig, store: FeatureStore, tmp_path: Path) ->
     [cut] = answer(model, batch, llm, 1)
     assert (cut.finish_reason, cut.num_tokens, len(cut.text.split())) == ("length", 1, 1)
     first = llm.tokenizer.convert_tokens_to_ids(cut.text)
-    [stopped] = answer(model, batch, replace(llm, eos_token_id=first), 6)
+    [stopped] = answer(model, batch, replace(llm, stop_ids=(first,)), 6)
     assert stopped == Answer("", "stop", 0)
 
 

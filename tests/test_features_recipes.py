@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from features.checkpoint_files import (
-    iter_tensors,
+    CheckpointFiles,
     read_json,
-    read_tensors,
     resolve_checkpoint,
     tensors_digest,
     weight_files,
@@ -77,22 +76,39 @@ def sharded(folder: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def test_tensors_are_read_by_prefix_over_shards(tmp_path: Path) -> None:
+def test_tensors_are_read_over_shards(tmp_path: Path) -> None:
     tensors = sharded(tmp_path)
-    found = read_tensors(tmp_path, "vision.", "model.vision.")
-    assert set(found) == {"0", "1", "2"}
-    assert all(torch.equal(found[k], tensors[f"vision.{k}"]) for k in found)
-    assert dict(iter_tensors(tmp_path, ("llm.",))).keys() == {"llm.0"}
-    with pytest.raises(CheckpointError, match="audio"):
-        read_tensors(tmp_path, "audio.")
+    files = CheckpointFiles(tmp_path)
+    assert set(files) == set(tensors)
+    assert all(torch.equal(files[k], tensors[k]) for k in tensors)
+    assert files.shape("vision.2") == (3, 3)
 
 
 def test_published_bin_files_are_read_without_unpickling_code(tmp_path: Path) -> None:
     torch.save({"a.x": torch.arange(4.0)}, tmp_path / "pytorch_model.bin")
-    assert torch.equal(read_tensors(tmp_path, "a.")["x"], torch.arange(4.0))
+    files = CheckpointFiles(tmp_path)
+    assert torch.equal(files["a.x"], torch.arange(4.0))
+    assert files.shape("a.x") == (4,)
     torch.save({"a.x": print}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(Exception, match="Weights only load failed"):
-        read_tensors(tmp_path, "a.")
+    with pytest.raises(CheckpointError, match="Weights only load failed"):
+        CheckpointFiles(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_truncated_file_and_a_tensor_in_two_files_are_refused(tmp_path: Path, name: str) -> None:
+    write = save_file if name.endswith("safetensors") else torch.save
+    write({"a": torch.randn(5000)}, tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[:9000])
+    with pytest.raises(CheckpointError, match=rf"cannot read weights.*{name}"):
+        CheckpointFiles(tmp_path)
+    (tmp_path / name).write_bytes(whole)
+    second = tmp_path / f"second{Path(name).suffix}"
+    second.write_bytes(whole)
+    index = {"weight_map": {"a": name, "b": second.name}}
+    (tmp_path / f"{name}.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="a tensor in two files"):
+        CheckpointFiles(tmp_path)
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ OTHER: dict[str, Any] = {
     "tower": "open_clip:ViT-B-32:openai",
     "weights_digest": "cd" * 32,
     "image_size": 224,
+    "normalisation": "half",
     "preprocessing": "squash-nearest",
     "num_frames": 50,
     "layer": -1,

@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -120,7 +119,7 @@ def test_logits_of_an_image_equal_transformers(tiny, tmp_path: Path) -> None:
     nested = edited(folder, tmp_path / "nested", nest)
     assert "lm_head.weight" in load_file(nested / "model.safetensors")
     assert torch.equal(image_logits(nested, hidden[0, 1:], question), got)
-    assert base_digest(nested) == base_digest(folder)
+    assert base_digest(base_of(nested)) == base_digest(base_of(folder))
 
 
 def test_splice_without_a_video_equals_the_text_model(tiny) -> None:
@@ -146,7 +145,7 @@ def test_all_is_frozen_and_of_the_dtype_asked_for(tiny) -> None:
     assert {p.dtype for p in image_llm.llm.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in image_llm.aligner.parameters()} == {torch.float32}
     assert image_llm.llm.config._attn_implementation == "sdpa"
-    assert (image_llm.image_token_id, image_llm.eos_token_id, image_llm.pad_token_id) == (4, 2, 0)
+    assert (image_llm.image_token_id, image_llm.stop_ids, image_llm.pad_token_id) == (4, (2,), 0)
 
 
 def test_tied_and_old_checkpoints(tmp_path: Path, mini_dir: Path) -> None:
@@ -173,7 +172,10 @@ def test_tied_and_old_checkpoints(tmp_path: Path, mini_dir: Path) -> None:
             lambda t: {k: v for k, v in t.items() if "linear_2.bias" not in k},
             "missing.*linear_2.bias",
         ),
-        (lambda t: {k: v for k, v in t.items() if "projector" not in k}, "multi_modal_projector"),
+        (
+            lambda t: {k: v for k, v in t.items() if "projector" not in k},
+            "alignment module.*linear_1",
+        ),
     ],
 )
 def test_wrong_tensors_are_refused_by_name(tiny, tmp_path: Path, edit, words: str) -> None:
@@ -188,13 +190,14 @@ def test_another_layout_and_another_image_token_are_refused(tiny, tmp_path: Path
     (folder / "config.json").write_text(json.dumps({**config, "image_token_index": 7}))
     with pytest.raises(CheckpointError, match=r"image token.*<image> is 4.*wanted: 7"):
         load_image_llm(base_of(folder))
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "qwen"}))
-    with pytest.raises(CheckpointError, match="model_type qwen"):
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["GPT"]}))
+    with pytest.raises(CheckpointError, match="architecture GPT"):
         load_image_llm(base_of(folder))
 
 
 def test_another_alignment_module_has_another_digest(tiny, tmp_path: Path) -> None:
     name = "multi_modal_projector.linear_1.bias"
     other = edited(tiny[0], tmp_path / "other", lambda t: {**t, name: t[name] + 1})
-    assert base_digest(other) != base_digest(tiny[0])
-    assert np.unique([len(base_digest(f)) for f in (other, tiny[0])]) == [64]
+    digests = [base_digest(base_of(folder)) for folder in (other, tiny[0])]
+    assert digests[0] != digests[1]
+    assert {len(digest) for digest in digests} == {64}

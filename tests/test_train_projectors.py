@@ -6,7 +6,8 @@ from jaxtyping import TypeCheckError
 from torch import nn
 
 from features.errors import ConfigError
-from train.projectors import Aligner, MLPAligner, ProjectorSwitches, VideoProjector
+from train.aligners import Aligner, MLPAligner
+from train.projectors import ProjectorSwitches, VideoProjector
 
 D, H, T, N = 6, 10, 3, 4
 

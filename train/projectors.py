@@ -8,7 +8,6 @@ switches are the rows of the paper's Tables 3-5, named by what the model sees.
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -20,44 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from features.errors import ConfigError
-
-
-class Aligner(nn.Module, ABC):
-    """Maps vision features to LLM tokens. It may return another number of tokens than it got."""
-
-    width: int
-    """D: width of the vision features."""
-
-    @abstractmethod
-    def forward(
-        self, x: Float[Tensor, "B S D"], valid: Bool[Tensor, "B S"]
-    ) -> tuple[Float[Tensor, "B R H"], Bool[Tensor, "B R"]]:
-        """(tokens, which of them exist); rows of `x` that are not valid must have no influence."""
-
-    @abstractmethod
-    def num_tokens(self, length: int) -> int:
-        """Valid tokens that come out of `length` valid rows."""
-
-
-class MLPAligner(Aligner):
-    """LLaVA-1.5's projector: two linear layers with an activation between, token by token."""
-
-    def __init__(self, width: int, hidden: int, act: nn.Module, bias: bool = True) -> None:
-        super().__init__()
-        self.width = width
-        self.linear_1 = nn.Linear(width, hidden, bias=bias)
-        self.act = act
-        self.linear_2 = nn.Linear(hidden, hidden, bias=bias)
-
-    def forward(
-        self, x: Float[Tensor, "B S D"], valid: Bool[Tensor, "B S"]
-    ) -> tuple[Float[Tensor, "B S H"], Bool[Tensor, "B S"]]:
-        """Token by token, so `valid` passes through."""
-        return self.linear_2(self.act(self.linear_1(x))), valid
-
-    def num_tokens(self, length: int) -> int:
-        """One token a row."""
-        return length
+from train.aligners import Aligner, Reading
 
 
 @dataclass(frozen=True)
@@ -73,6 +35,9 @@ class ProjectorSwitches:
     """A fresh two-layer MLP behind the alignment module (the paper's), or behind both modules."""
     spatial_window: int = 1
     """Side of the window of patches averaged at load time (1: none)."""
+    resampler: Reading = "resampler"
+    """Bases with a resampler (Qwen-VL): reading A (its own number of tokens), B `resampler-grid`
+    (queries resized to the input), or C `tokenwise` (the value path alone)."""
 
     def __post_init__(self) -> None:
         own_temporal = self.features != "spatial_features" and self.temporal_module != "shared"
@@ -112,7 +77,7 @@ class VideoProjector(nn.Module):
         shared = switches.temporal_module == "shared"
         sees_spatial = switches.features != "temporal_features"
         sees_temporal = switches.features != "spatial_features"
-        start = deepcopy(aligner).float().requires_grad_(True)
+        start = deepcopy(aligner).float().read_as(switches.resampler).requires_grad_(True)
         self.alignment: Aligner | None = start if sees_spatial or shared else None
         self.temporal: Aligner | None = None
         if sees_temporal:

@@ -18,6 +18,29 @@ from features.config import BaseConfig
 from features.errors import AnnotationError, ConfigError
 from train.image_llm import ImageLLM
 
+_VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions. "
+)
+_PICTURE = "Picture 1: <img><image></img>\n{question}"
+_CHATML = (
+    "<|im_start|>system\n%s<|im_end|>\n<|im_start|>user\n"
+    f"{_PICTURE}<|im_end|>\n<|im_start|>assistant\n"
+)
+TEMPLATES = {
+    "paper": "User: <image>{question} Assistant:",
+    "llava-1.5": "USER: <image>\n{question} ASSISTANT:",
+    "vicuna-v1": _VICUNA + "USER: <image>\n{question} ASSISTANT:",
+    "qwen-raw": f"{_PICTURE} Answer:",
+    "qwen-raw-zh": f"{_PICTURE} 回答:",
+    "qwen-chatml": _CHATML % "You are a helpful assistant.",
+    "qwen-chatml-zh": _CHATML % "你是一个乐于助人的助手。",
+}
+"""Prompts by name. `paper` is the paper's equation 4; the picture tag is what Qwen-VL was trained
+with, in Chinese too."""
+
+IMAGE = "<image>"
+"""The video's place in a template."""
 IGNORE = -100
 """Label of a token without loss, as in torch and transformers."""
 PADDING_SEGMENT = -1
@@ -57,23 +80,30 @@ class Prompter:
     template: str
     image_token_id: int
     eos_token_id: int
+    """Ends an answer in training."""
+    image_token: str = IMAGE
+    """The tokenizer's placeholder, if it has one."""
 
     @classmethod
     def of(cls, base: BaseConfig, llm: ImageLLM) -> Prompter:
         """The base's own template.
 
         Raises:
-            ConfigError: the template lacks its image token or `{question}`, or has one twice.
+            ConfigError: unknown name of a template, or one that lacks `<image>` or `{question}`, or
+                has one twice.
         """
-        for part in (base.image_token, "{question}"):
-            if base.prompt.count(part) != 1:
+        template = TEMPLATES.get(base.prompt, base.prompt)
+        for part in (IMAGE, "{question}"):
+            if template.count(part) != 1:
                 raise ConfigError(
                     "a prompt template names its parts once",
                     where=f"base {base.name}",
                     got=repr(base.prompt),
-                    wanted=f"{part} exactly once",
+                    wanted=f"{part} exactly once, or one of {', '.join(TEMPLATES)}",
                 )
-        return cls(llm.tokenizer, base.prompt, llm.image_token_id, llm.eos_token_id)
+        template = template.replace(IMAGE, base.image_token)
+        ids = llm.image_token_id, llm.stop_ids[0]
+        return cls(llm.tokenizer, template, *ids, base.image_token)
 
     def encode(
         self, question: str, answer: str | None = None, room: int = 2**31, where: object = None
@@ -113,7 +143,15 @@ class Prompter:
         return Encoded(np.asarray(ids, np.int64), len(prompt_ids), places[0], truncated)
 
     def _tokenise(self, text: str) -> list[int]:
-        return list(self.tokenizer(text)["input_ids"])
+        if self.image_token_id >= 0:
+            return list(self.tokenizer(text)["input_ids"])
+        # As the original LLaVA does without a token of its own: each side by itself, one bos.
+        first, *rest = text.split(self.image_token)
+        ids = list(self.tokenizer(first)["input_ids"])
+        for piece in rest:
+            more = self.tokenizer(piece, add_special_tokens=False)["input_ids"]
+            ids += [self.image_token_id, *more]
+        return ids
 
     def expand(self, encoded: Encoded, num_video_tokens: int) -> Rendered:
         """Put `num_video_tokens` placeholders where the image token is (0 removes it)."""

@@ -20,7 +20,6 @@ import yaml
 from rich.console import Console
 
 from features.annotations import QASample, annotations_digest, load_annotations
-from features.checkpoint_files import resolve_checkpoint
 from features.config import BaseConfig, Budget, DatasetConfig
 from features.device import intra_op_threads, pick_device, pick_dtype
 from features.durable import replace_file
@@ -105,7 +104,8 @@ class _Job:
         """Everything that decides the result, as plain YAML values."""
         settings = {k: v for k, v in asdict(self.config).items() if k not in _NO_INFLUENCE}
         base = {k: v for k, v in asdict(self.base).items() if k != "budgets"}
-        digest = base_digest(resolve_checkpoint(self.base.checkpoint))
+        base["stop"] = list(self.base.stop)  # as YAML gives it back
+        digest = base_digest(self.base)
         return {
             "schema": SCHEMA_VERSION,
             "train": settings | asdict(self.budget),

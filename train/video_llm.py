@@ -6,12 +6,14 @@ its own dtype and gives gradients to its input only; the projectors stay in floa
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from rich.table import Table
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from train.data import Batch
 from train.image_llm import ImageLLM
@@ -23,7 +25,7 @@ from train.splice import splice
 class VideoLLM(nn.Module):
     """Projectors, splice and the frozen LLM."""
 
-    def __init__(self, projector: VideoProjector, llm: LlamaForCausalLM, image_token_id: int):
+    def __init__(self, projector: VideoProjector, llm: PreTrainedModel, image_token_id: int):
         super().__init__()
         self.projector = projector
         self.llm = llm
@@ -55,7 +57,8 @@ class VideoLLM(nn.Module):
         """
         # Behind padding on the right there is nothing, so the causal mask alone is exact.
         mask = None if batch.side == "right" else batch.attention_mask
-        hidden = self.llm.model(
+        llm: Any = self.llm  # transformers does not type the parts of its models
+        hidden = llm.model(
             inputs_embeds=self.embed(batch),
             attention_mask=mask,
             position_ids=batch.position_ids,
@@ -63,7 +66,7 @@ class VideoLLM(nn.Module):
         ).last_hidden_state
         targets = batch.labels[:, 1:]
         counted = targets != IGNORE
-        logits = self.llm.lm_head(hidden[:, :-1][counted])
+        logits = llm.lm_head(hidden[:, :-1][counted])
         loss = F.cross_entropy(logits.float(), targets[counted], reduction="sum")
         return loss, batch.num_answer_tokens
 
