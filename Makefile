@@ -29,7 +29,7 @@ WHERE = --base $(BASE) --dataset $(DATASET) $(call flag,VIDEOS,videos) \
 	$(call flag,ANNOTATIONS,annotations) --features $(FEATURES) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check extract train eval reeval report mini clean
+.PHONY: help setup demo test soak check extract train eval reeval report inspect mini clean
 
 help: ## this list
 	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
@@ -64,6 +64,9 @@ reeval: $(STAMP) ## evaluate every run of DATASET again; only what is missing is
 
 report: $(STAMP) ## report.json and report.html of DATASET's evaluated runs
 	@$(RUN) report $(WHERE) --split $(SPLIT) $(ARGS)
+
+inspect: $(STAMP) ## what BASE is (recipe, folder or hub id), and whether its files are whole
+	@$(RUN) inspect $(WHERE) $(ARGS)
 
 mini: $(STAMP) ## train the embedded base from scratch into assets/mini (25 minutes)
 	@$(RUN) mini $(ARGS)

@@ -23,7 +23,14 @@ from features.config import BaseConfig
 from features.device import pick_device
 from features.errors import CheckpointError, ConfigError
 from features.spec import ComputeDtype, Normalisation
-from features.tower_files import CLIP, LOCAL_DIR, OPEN_CLIP, has_tower_files, tower_files
+from features.tower_files import (
+    CLIP,
+    LOCAL_DIR,
+    OPEN_CLIP,
+    TowerFiles,
+    has_tower_files,
+    tower_files,
+)
 
 
 class Tower:
@@ -86,7 +93,7 @@ def load_tower(
     encoder: PatchEncoder
     if has_tower_files(base):
         files = tower_files(base)
-        encoder, digest = _build(files.kind)(files, base.layer, where, dtype), files.digest
+        encoder, digest = build_encoder(files, base.layer, where, dtype), files.digest
     else:
         visual, digest = _from_open_clip(base)
         encoder = ClipEncoder(visual.to(where, dtype), base.layer)
@@ -100,13 +107,20 @@ def load_tower(
     return Tower(encoder, digest, compute_dtype, where, base.normalisation)
 
 
-def _build(kind: str) -> Any:
-    """The builder of a kind of tower, imported when it is needed."""
-    if kind == "qwen-vl":
+def build_encoder(
+    files: TowerFiles, layer: int, device: torch.device, dtype: torch.dtype
+) -> PatchEncoder:
+    """The tower from its files; on the meta device names and shapes are checked and nothing more.
+
+    Raises:
+        CheckpointError: config and tensors do not fit each other.
+        ConfigError: no such layer.
+    """
+    if files.kind == "qwen-vl":
         from extract.qwen_tower import build_qwen
 
-        return build_qwen
-    return build_clip
+        return build_qwen(files, layer, device, dtype)
+    return build_clip(files, layer, device, dtype)
 
 
 def _from_open_clip(base: BaseConfig) -> tuple[VisionTransformer, str]:

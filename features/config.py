@@ -62,7 +62,7 @@ class BaseConfig:
     num_frames: int = 100
     """T: frames sampled a video unless the command says otherwise."""
     prompt: str = "USER: <image>\n{question} ASSISTANT:"
-    """Prompt template, or the name of one (train/prompt.py: `paper` is the paper's equation 4);
+    """Prompt template, or the name of one (features/prompts.py: `paper` is the paper's equation 4);
     `<image>` marks the video tokens, `{question}` the instruction."""
     image_token: str = "<image>"
     """The tokenizer's placeholder; where it has none the text is tokenised on either side."""
@@ -70,6 +70,8 @@ class BaseConfig:
     """Tokens that end an answer, the first one also in training; the tokenizer's eos if empty."""
     budgets: dict[str, Budget] = field(default_factory=lambda: {"default": Budget()})
     """Training budgets by name; an experiment picks one (`default` unless it says otherwise)."""
+    licence: str = "see the checkpoint's own model card"
+    """Licence of the weights, for the model card of what is trained in front of them."""
 
 
 @dataclass(frozen=True)
@@ -98,3 +100,5 @@ class DatasetConfig:
     """Folder with the video files; a video's id is its path below it without the suffix."""
     splits: dict[str, SplitConfig] = field(default_factory=dict)
     """Annotations by split name (train, val, test, ...)."""
+    licence: str = "see the dataset's own page"
+    """Licence of videos and annotations, for model cards."""

@@ -21,6 +21,7 @@ STAGES = {
     "train": "stage 2: train the projectors on cached features",
     "eval": "stage 3: answer a split's questions and judge the answers",
     "report": "stage 4: report.json and report.html of evaluated runs",
+    "inspect": "what a base is, and whether its files are whole: inspect BASE",
     "mini": "train the embedded base from scratch",
 }
 
@@ -41,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args[0] not in STAGES:
             raise ConfigError("no such stage", got=args[0], do=did_you_mean(args[0], STAGES))
-        return run_stage(args[0], [arg for arg in args[1:] if arg != "--debug"])
+        rest = [arg for arg in args[1:] if arg != "--debug"]
+        if args[0] == "inspect" and rest and not rest[0].startswith("-"):
+            rest.insert(0, "--base")  # `inspect BASE`, as people type it
+        return run_stage(args[0], rest)
     except RedVillmError as error:
         if debug:
             raise

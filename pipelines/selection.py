@@ -9,6 +9,7 @@ from rich.console import Console
 
 from features.annotations import load_annotations
 from features.config import BaseConfig, DatasetConfig, SplitConfig
+from features.describe import load_base
 from features.errors import ConfigError
 from features.recipes import load_recipe
 
@@ -20,7 +21,7 @@ class Selection:
     """What a stage works on and where things lie."""
 
     base: str = "mini"
-    """Base recipe: a name in pipelines/recipes/bases, or a YAML file."""
+    """Base: a recipe of pipelines/recipes/bases, a YAML file, or a checkpoint (folder, hub id)."""
     dataset: str = "demo"
     """Dataset recipe: a name in pipelines/recipes/datasets, or a YAML file."""
     videos: Path | None = None
@@ -29,6 +30,8 @@ class Selection:
     """Your own questions about `videos`: JSONL, see features/annotations.py."""
     num_frames: int | None = None
     """T: frames sampled a video; the base's own number unless given."""
+    prompt: str | None = None
+    """Prompt instead of the base's own: a name (`paper`: equation 4) or a template."""
     features: Path = Path("data/features")
     """Root of the feature stores."""
     store: Path | None = None
@@ -37,8 +40,9 @@ class Selection:
     """Root of training runs, predictions and reports."""
 
     def load_base(self) -> BaseConfig:
-        """The base's recipe."""
-        return load_recipe("bases", self.base, BaseConfig)
+        """The base, with the prompt that was asked for."""
+        base = load_base(self.base)
+        return base if self.prompt is None else replace(base, prompt=self.prompt)
 
     def load_dataset(self) -> DatasetConfig:
         """The dataset's recipe, or the one that `videos` and `annotations` amount to.

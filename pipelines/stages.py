@@ -153,6 +153,13 @@ def run_report(where: Selection, config: ReportConfig) -> None:
     console.print(f"report: {root / 'report.html'}")
 
 
+def run_inspect(where: Selection) -> None:
+    """`inspect`."""
+    from pipelines.inspect_base import inspect_base
+
+    console.print(inspect_base(where.load_base()))
+
+
 def run_mini(config: Any) -> None:
     """`mini`."""
     from pipelines.mini import make_mini
@@ -196,5 +203,6 @@ STAGES = {
     "train": Stage(_train_configs, run_train),
     "eval": Stage(_eval_configs, run_eval),
     "report": Stage(lambda: (Selection, ReportConfig), run_report),
+    "inspect": Stage(lambda: (Selection,), run_inspect),
     "mini": Stage(_mini_configs, run_mini),
 }

@@ -156,21 +156,32 @@ class StepSampler(Sampler[list[int]]):
     function of the arguments alone, so a position in it is a step number.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, epochs: int, seed: int) -> None:
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        max_steps: int | None = None,
+    ) -> None:
         self._num_samples, self._batch_size = num_samples, batch_size
         self._epochs, self._seed = epochs, seed
-        self._num_steps, self.dropped = divmod(num_samples * epochs, batch_size)
+        whole = num_samples * epochs // batch_size
+        self._num_steps = whole if max_steps is None else min(whole, max_steps)
+        self.dropped = num_samples * epochs - self._num_steps * batch_size
 
     def __len__(self) -> int:
         return self._num_steps
 
     def __iter__(self) -> Iterator[list[int]]:
         waiting: list[int] = []
+        left = self._num_steps
         for epoch in range(self._epochs):
             waiting += (
                 np.random.default_rng([self._seed, epoch]).permutation(self._num_samples).tolist()
             )
-            while len(waiting) >= self._batch_size:
+            while left and len(waiting) >= self._batch_size:
+                left -= 1
                 yield waiting[: self._batch_size]
                 waiting = waiting[self._batch_size :]
 

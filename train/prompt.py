@@ -16,31 +16,9 @@ from jaxtyping import Int
 
 from features.config import BaseConfig
 from features.errors import AnnotationError, ConfigError
+from features.prompts import IMAGE, TEMPLATES
 from train.image_llm import ImageLLM
 
-_VICUNA = (
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
-    "helpful, detailed, and polite answers to the user's questions. "
-)
-_PICTURE = "Picture 1: <img><image></img>\n{question}"
-_CHATML = (
-    "<|im_start|>system\n%s<|im_end|>\n<|im_start|>user\n"
-    f"{_PICTURE}<|im_end|>\n<|im_start|>assistant\n"
-)
-TEMPLATES = {
-    "paper": "User: <image>{question} Assistant:",
-    "llava-1.5": "USER: <image>\n{question} ASSISTANT:",
-    "vicuna-v1": _VICUNA + "USER: <image>\n{question} ASSISTANT:",
-    "qwen-raw": f"{_PICTURE} Answer:",
-    "qwen-raw-zh": f"{_PICTURE} 回答:",
-    "qwen-chatml": _CHATML % "You are a helpful assistant.",
-    "qwen-chatml-zh": _CHATML % "你是一个乐于助人的助手。",
-}
-"""Prompts by name. `paper` is the paper's equation 4; the picture tag is what Qwen-VL was trained
-with, in Chinese too."""
-
-IMAGE = "<image>"
-"""The video's place in a template."""
 IGNORE = -100
 """Label of a token without loss, as in torch and transformers."""
 PADDING_SEGMENT = -1

@@ -28,6 +28,7 @@ from features.recipes import did_you_mean
 from features.spec import SCHEMA_VERSION, FeatureSpec
 from features.store import FeatureStore
 from features.tower_files import base_eyes
+from train.card import model_card
 from train.checkpoint import ProjectorConfig, save_projectors
 from train.data import QuestionDataset, StepSampler, VideoReader, make_loader
 from train.image_llm import ImageLLM, base_digest, load_image_llm
@@ -60,6 +61,8 @@ class TrainConfig:
     """Passes over the questions instead of the budget's; 0 saves the untuned projectors."""
     batch_size: int | None = None
     """Questions an optimizer step instead of the budget's."""
+    max_steps: int | None = None
+    """Optimizer steps after which training ends early, for smoke tests; all unless given."""
     clip_norm: float = 0.0
     """Largest gradient norm; 0 clips nothing."""
     micro_batch: int = 32
@@ -93,7 +96,7 @@ class _Job:
     config: TrainConfig
     budget: Budget
     base: BaseConfig
-    dataset: str
+    dataset: DatasetConfig
     samples: Sequence[QASample]
     features: FeatureStore
     device: torch.device
@@ -103,7 +106,7 @@ class _Job:
     def record(self) -> dict[str, Any]:
         """Everything that decides the result, as plain YAML values."""
         settings = {k: v for k, v in asdict(self.config).items() if k not in _NO_INFLUENCE}
-        base = {k: v for k, v in asdict(self.base).items() if k != "budgets"}
+        base = {k: v for k, v in asdict(self.base).items() if k not in ("budgets", "licence")}
         base["stop"] = list(self.base.stop)  # as YAML gives it back
         digest = base_digest(self.base)
         return {
@@ -111,7 +114,7 @@ class _Job:
             "train": settings | asdict(self.budget),
             "device": {"type": self.device.type, "llm_dtype": str(self.dtype)},
             "base": base | {"digest": digest},
-            "dataset": {"name": self.dataset, "questions": annotations_digest(self.samples)},
+            "dataset": {"name": self.dataset.name, "questions": annotations_digest(self.samples)},
             "store": {
                 "fingerprint": self.features.spec.fingerprint,
                 "content": self.features.content_digest,
@@ -141,7 +144,7 @@ def train(config: TrainConfig, base: BaseConfig, dataset: DatasetConfig, store: 
     dtype = pick_dtype(config.llm_dtype, device, accelerated=torch.bfloat16)
     features, samples = FeatureStore.open(store), _training_samples(dataset)
     check_store(base, features.spec, store)
-    job = _Job(config, budget, base, dataset.name, samples, features, device, dtype, console)
+    job = _Job(config, budget, base, dataset, samples, features, device, dtype, console)
     run, record = run_folder(config, dataset.name), job.record()
     if config.resume and _finished_record(run) == record:
         console.print(f"{run}: finished before with the same config and store; reused")
@@ -163,7 +166,9 @@ def _fit(job: _Job, run: Path) -> dict[str, Any]:
     projector = VideoProjector(base.aligner, base.hidden_size, config.switches, config.seed)
     model = VideoLLM.of(projector, base)
     dataset = _make_dataset(job, base, projector)
-    sampler = StepSampler(len(dataset), job.budget.batch_size, job.budget.epochs, config.seed)
+    sampler = StepSampler(
+        len(dataset), job.budget.batch_size, job.budget.epochs, config.seed, config.max_steps
+    )
     _say_questions(job, dataset, sampler)
     job.console.print(check_trainable(model))
     module = ProjectorTraining(model, job.budget, len(sampler), config.clip_norm)
@@ -183,6 +188,8 @@ def _fit(job: _Job, run: Path) -> dict[str, Any]:
         steps=len(sampler),
     )
     save_projectors(run / PROJECTORS, projector, facts)
+    card = model_card(config.experiment, job.base, job.dataset, facts)
+    (run / PROJECTORS / "README.md").write_text(card, encoding="utf-8")
     return {
         "schema": SCHEMA_VERSION,
         "seconds": round(time.perf_counter() - started, 2),
