@@ -28,6 +28,7 @@ from features.config import BaseConfig, DatasetConfig
 from features.device import intra_op_threads, pick_device, pick_dtype
 from features.durable import escape_name, file_sha256, replace_file
 from features.errors import ConfigError, FingerprintError, RedVillmError
+from features.prompts import template_of
 from features.recipes import did_you_mean
 from features.spec import SCHEMA_VERSION, canonical_json, check_schema
 from features.store import FeatureStore
@@ -232,12 +233,20 @@ def _describe(
     trained = read_projector_config(projectors)
     digest = base_digest(base)
     check_projectors(trained, projectors, base.name, digest, store.spec)
+    if template_of(trained.prompt) != template_of(base.prompt):
+        raise FingerprintError(
+            "these projectors were trained behind another prompt",
+            where=projectors,
+            got=repr(base.prompt),
+            wanted=repr(trained.prompt),
+            do="say --prompt with the one of then",
+        )
     switches = asdict(trained.switches)
     weights = file_sha256(projectors / TENSORS)
     return {
         "schema": SCHEMA_VERSION,
         "base": digest,
-        "prompt": base.prompt,
+        "prompt": template_of(base.prompt),
         "spec": store.spec.fingerprint,
         "features": store.content_digest,
         "checkpoint": sha256(canonical_json([weights, switches]).encode()).hexdigest(),

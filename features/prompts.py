@@ -26,3 +26,8 @@ TEMPLATES = {
 }
 """`paper` is the paper's equation 4. Qwen-VL's picture tag stays as it was trained, in Chinese too.
 """
+
+
+def template_of(prompt: str) -> str:
+    """The template of that name, or the text itself."""
+    return TEMPLATES.get(prompt, prompt)

@@ -15,7 +15,7 @@ from rich.table import Table
 from extract.tower import build_encoder
 from features.config import BaseConfig
 from features.errors import CheckpointError
-from features.prompts import TEMPLATES
+from features.prompts import template_of
 from features.tower_files import has_tower_files, tower_files
 from train.aligners import Resampler
 from train.image_llm import NO_TOKEN, ImageLLM, load_image_llm, open_base
@@ -95,7 +95,7 @@ def _language(base: BaseConfig, llm: ImageLLM) -> Iterator[tuple[str, Any]]:
     yield "image token", image or f"{base.image_token} = {llm.image_token_id}"
     yield "stop, pad ids", f"{list(llm.stop_ids)}, {llm.pad_token_id}"
     Prompter.of(base, llm)
-    yield "prompt", repr(TEMPLATES.get(base.prompt, base.prompt))
+    yield "prompt", repr(template_of(base.prompt))
 
 
 def _modes(llm: ImageLLM) -> Iterator[tuple[str, ProjectorSwitches]]:

@@ -92,7 +92,8 @@ def save_run(run: Path, base: BaseConfig, store: FeatureStore, seed: int = 0) ->
     llm = load_image_llm(base)
     switches = ProjectorSwitches(temporal_module="random")
     projector = VideoProjector(llm.aligner, llm.hidden_size, switches, seed)
-    facts = ProjectorConfig("mini", llm.digest, SPEC, store.content_digest, switches, seed, 0)
+    digest = store.content_digest
+    facts = ProjectorConfig("mini", llm.digest, SPEC, digest, switches, base.prompt, seed, 0)
     save_projectors(run / "projectors", projector, facts)
     return run
 

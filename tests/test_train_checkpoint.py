@@ -33,7 +33,7 @@ def saved(folder: Path, base: ImageLLM, switches: ProjectorSwitches) -> VideoPro
     with torch.no_grad():
         for parameter in projector.parameters():
             parameter += torch.randn_like(parameter)
-    config = ProjectorConfig("mini", base.digest, SPEC, "c" * 64, switches, seed=3, steps=10)
+    config = ProjectorConfig("mini", base.digest, SPEC, "c" * 64, switches, "paper", 3, 10)
     save_projectors(folder, projector, config)
     assert read_projector_config(folder) == config
     return projector

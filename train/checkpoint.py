@@ -41,6 +41,8 @@ class ProjectorConfig:
     """Content digest of the store they were trained on."""
     switches: ProjectorSwitches
     """What was trained."""
+    prompt: str
+    """Template, or the name of one, behind which it was trained."""
     seed: int
     """Seed of fresh weights and of the order of questions."""
     steps: int

@@ -16,7 +16,7 @@ from jaxtyping import Int
 
 from features.config import BaseConfig
 from features.errors import AnnotationError, ConfigError
-from features.prompts import IMAGE, TEMPLATES
+from features.prompts import IMAGE, TEMPLATES, template_of
 from train.image_llm import ImageLLM
 
 IGNORE = -100
@@ -70,7 +70,7 @@ class Prompter:
             ConfigError: unknown name of a template, or one that lacks `<image>` or `{question}`, or
                 has one twice.
         """
-        template = TEMPLATES.get(base.prompt, base.prompt)
+        template = template_of(base.prompt)
         for part in (IMAGE, "{question}"):
             if template.count(part) != 1:
                 raise ConfigError(

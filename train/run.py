@@ -184,6 +184,7 @@ def _fit(job: _Job, run: Path) -> dict[str, Any]:
         spec=spec,
         store_digest=job.features.content_digest,
         switches=config.switches,
+        prompt=job.base.prompt,
         seed=config.seed,
         steps=len(sampler),
     )
