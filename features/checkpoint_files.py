@@ -102,7 +102,8 @@ class CheckpointFiles(Mapping[str, Tensor]):
             CheckpointError: a file is missing, damaged or truncated, or a tensor is in two files.
         """
         self._readers: dict[str, Any] = {}
-        for path in weight_files(folder):
+        self.paths = weight_files(folder)
+        for path in self.paths:
             try:
                 file: Any
                 if path.suffix == ".safetensors":

@@ -7,6 +7,7 @@ store that it wants, and may load neither open_clip nor the tower.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +21,9 @@ from features.spec import ComputeDtype, FeatureSpec, StoreDtype
 OPEN_CLIP = "open_clip:"
 LOCAL_DIR = "local-dir:"
 CLIP = "clip:"
+_DIGESTS: dict[tuple[tuple[Path, int, int], ...], str] = {}
+"""By path, size and time of change of the files: one command asks several times, and hashing the
+eyes of a Qwen-VL takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,10 @@ class TowerFiles:
     @property
     def digest(self) -> str:
         """sha256 over the tensors as published, whatever prefix they have in the file."""
-        return tensors_digest(self.tensors)
+        key = tuple((f, f.stat().st_size, f.stat().st_mtime_ns) for f in self.parts.files.paths)
+        if key not in _DIGESTS:
+            _DIGESTS[key] = tensors_digest(self.tensors)
+        return _DIGESTS[key]
 
 
 def has_tower_files(base: BaseConfig) -> bool:

@@ -169,6 +169,11 @@ def test_tied_and_old_checkpoints(tmp_path: Path, mini_dir: Path) -> None:
         (lambda t: {**t, "language_model.model.extra": torch.ones(1)}, "model.extra"),
         (lambda t: {**t, "language_model.lm_head.weight": torch.ones(3, 3)}, r"\(3, 3\)"),
         (
+            lambda t: {**t, "lm_head.weight": t["language_model.lm_head.weight"].clone()},
+            "one tensor under two names.*lm_head.weight and",
+        ),
+        (lambda t: {**t, "perceiver.latents": torch.ones(1)}, r"superfluous.*perceiver\.latents"),
+        (
             lambda t: {k: v for k, v in t.items() if "linear_2.bias" not in k},
             "missing.*linear_2.bias",
         ),
