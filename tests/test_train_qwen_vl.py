@@ -155,7 +155,9 @@ def test_every_reading_equals_its_formula(qwen, loaded, reading: str, count: int
     got, exists = aligner(x, valid(1, count))
     wanted = aligned(qwen[1], x[0], reading)
     assert exists.all()
-    assert aligner.num_tokens(count) == len(wanted) == (QUERIES if reading == READINGS[0] else count)
+    assert (
+        aligner.num_tokens(count) == len(wanted) == (QUERIES if reading == READINGS[0] else count)
+    )
     assert got.shape == (1, len(wanted), H)
     assert relative(got[0], wanted) <= 1e-4
 
@@ -564,18 +566,31 @@ def test_torn_files_are_refused(qwen, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=re.escape(shard.name)):
         load_image_llm(base_of(torn))
     shard.write_bytes(whole)
-    ranks = torn / "qwen.tiktoken"
-    text = ranks.read_bytes()
-    for wrong in (text.rstrip()[:-4], b"not base64! 5\n" + text, b""):
-        ranks.write_bytes(wrong)
-        with pytest.raises(CheckpointError, match=r"qwen\.tiktoken"):
-            load_image_llm(base_of(torn))
-    ranks.unlink()
-    with pytest.raises(CheckpointError, match=r"qwen\.tiktoken"):
-        load_image_llm(base_of(torn))
-    ranks.write_bytes(text)
     config = json.loads((torn / "config.json").read_text())
     del config["rotary_emb_base"]
     (torn / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="rotary_emb_base"):
+        load_image_llm(base_of(torn))
+
+
+@pytest.mark.parametrize("damage", ["no file", "empty", "no base64", "half a line", "a digit less"])
+def test_a_damaged_tokenizer_is_refused(qwen, tmp_path: Path, damage: str) -> None:
+    torn = Path(shutil.copytree(qwen[0], tmp_path / "torn"))
+    ranks = torn / "qwen.tiktoken"
+    text = ranks.read_bytes()
+    if damage == "no file":
+        ranks.unlink()
+    else:
+        wrong = {"empty": b"", "no base64": b"*** 5\n" + text, "half a line": text.rstrip()[:-4]}
+        ranks.write_bytes(wrong.get(damage, text.rstrip()[:-1]))
+    with pytest.raises(CheckpointError, match=r"qwen\.tiktoken"):
+        load_image_llm(base_of(torn))
+
+
+def test_a_tokenizer_that_lost_whole_lines_is_refused(qwen, tmp_path: Path) -> None:
+    """Every special id would shift; the config's `image_start_id` tells what `<img>` must be."""
+    torn = Path(shutil.copytree(qwen[0], tmp_path / "torn"))
+    lines = (torn / "qwen.tiktoken").read_bytes().splitlines(keepends=True)
+    (torn / "qwen.tiktoken").write_bytes(b"".join(lines[:-5]))
+    with pytest.raises(CheckpointError):
         load_image_llm(base_of(torn))

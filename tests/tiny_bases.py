@@ -247,7 +247,7 @@ def llama_vocabulary() -> dict[str, int]:
 def write_llama_tokenizer(folder: Path, more: tuple[str, ...] = ()) -> int:
     """tokenizer.json of a Llama; gives the size of its vocabulary."""
     tokenizer = LlamaTokenizer(
-        vocab=llama_vocabulary(), merges=LLAMA_MERGES, pad_token="<unk>", model_max_length=2048
+        vocab=llama_vocabulary(), merges=LLAMA_MERGES, pad_token="<unk>", add_bos_token=True
     )
     if more:
         tokenizer.add_tokens(list(more))
@@ -352,3 +352,20 @@ def write_delta(merged: Path, llama: Path, delta: Path) -> None:
     kept |= {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
     kept["vocab_size"] = len(below["lm_head.weight"])
     (llama / "config.json").write_text(json.dumps(kept))
+
+
+def write_sentencepiece(folder: Path) -> None:
+    """The same vocabulary as tokenizer.model, as LLaMA publishes it: BPE with falling scores."""
+    from transformers.convert_slow_tokenizer import import_protobuf
+
+    model = import_protobuf().ModelProto()
+    model.trainer_spec.model_type = 2
+    model.trainer_spec.byte_fallback = True
+    model.normalizer_spec.add_dummy_prefix = True
+    model.normalizer_spec.remove_extra_whitespaces = False
+    kinds = {"<unk>": 2, "<s>": 3, "</s>": 3}
+    merged = {a + b: -float(i) for i, (a, b) in enumerate(LLAMA_MERGES)}
+    for piece in llama_vocabulary():
+        kind = 6 if piece.startswith("<0x") else kinds.get(piece, 1)
+        model.pieces.add(piece=piece, score=merged.get(piece, -1e3), type=kind)
+    (folder / "tokenizer.model").write_bytes(model.SerializeToString())

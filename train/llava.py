@@ -73,7 +73,7 @@ def load_llava(
     text = LlamaConfig.from_dict({**parts.config, "model_type": "llama"})
     aligner = _original_aligner(parts, text.hidden_size)
     llm = make_llama(text, tensors, f"{parts.folder} (LLM)", device, dtype)
-    return Language(aligner, llm, load_tokenizer(parts, LlamaTokenizer))
+    return Language(aligner, llm, load_tokenizer(parts))
 
 
 def _original_aligner(parts: CheckpointParts, hidden: int) -> Aligner:
@@ -138,12 +138,18 @@ def make_llama(
     return llm
 
 
-def load_tokenizer(parts: CheckpointParts, kind: Any = AutoTokenizer) -> Any:
+def load_tokenizer(parts: CheckpointParts) -> Any:
     """The checkpoint's tokenizer, without running any code of it.
 
     Raises:
         CheckpointError: there is none that can be read.
     """
+    files = ("tokenizer.json", "tokenizer.model")
+    if not any((parts.folder / name).is_file() for name in files):  # transformers would make one up
+        wanted = " or ".join(files)
+        raise CheckpointError("cannot load the tokenizer", where=parts.folder, wanted=wanted)
+    # The original's config.json calls itself what transformers calls another class.
+    kind: Any = LlamaTokenizer if parts.layout.name == "llava" else AutoTokenizer
     try:
         return kind.from_pretrained(parts.folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
