@@ -70,7 +70,7 @@ def build_clip(
         ConfigError: no such layer.
     """
     where = files.parts.folder
-    config = files.parts.config.get("vision_config") or files.parts.config
+    config = files.config
     try:
         activation = _ACTIVATIONS[config.get("hidden_act", "quick_gelu")]
         with torch.device("meta"):

@@ -58,7 +58,7 @@ def build_qwen(
         CheckpointError: config or tensors do not make Qwen-VL's tower.
         ConfigError: a layer other than the last.
     """
-    where, config = files.parts.folder, files.parts.config["visual"]
+    where, config = files.parts.folder, files.config
     names = files.parts.names("tower")
     try:
         positions = files.parts.files.shape(names["positional_embedding"])[0]
@@ -66,6 +66,9 @@ def build_qwen(
             encoder = QwenEncoder(config, positions, layer)
     except KeyError as error:
         raise CheckpointError("no such entry", where=where, got=f"no {error}") from error
+    if isqrt(positions) ** 2 != positions:
+        got = f"positional_embedding with {positions} rows"
+        raise CheckpointError("tensors of another shape", where=where, got=got, wanted="a square")
     tensors = _deinterleaved(files.parts.tensors("tower"), int(config["heads"]))
     fill(encoder, tensors, f"{where} (tower)", device, dtype)
     return encoder
@@ -78,6 +81,9 @@ def _deinterleaved(
     for name, tensor in tensors:
         if ".attn.in_proj." in name:
             rest = tensor.shape[1:]
+            if len(tensor) % (3 * heads):
+                got, wanted = f"{name} {tuple(tensor.shape)}", f"a multiple of 3 x {heads} rows"
+                raise CheckpointError("tensors of another shape", got=got, wanted=wanted)
             by_head = tensor.view(heads, 3, -1, *rest).transpose(0, 1)
             yield name.replace(".in_proj.", ".in_proj_"), by_head.reshape(tensor.shape)
         else:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from features.checkpoint_files import resolve_checkpoint, tensors_digest
+from features.checkpoint_files import read_json, resolve_checkpoint, tensors_digest
 from features.config import BaseConfig
 from features.errors import CheckpointError
 from features.layouts import CheckpointParts
@@ -32,6 +32,8 @@ class TowerFiles:
 
     parts: CheckpointParts
     """The checkpoint that holds it: the base's own, or the CLIP that an original LLaVA names."""
+    config: dict[str, Any]
+    """The tower's own configuration, raw."""
     kind: str
     """Who builds it: `clip` (a plain CLIP ViT), `qwen-vl`, or `transformers`."""
 
@@ -76,18 +78,29 @@ def tower_files(base: BaseConfig) -> TowerFiles:
     if base.tower.startswith(CLIP):
         return _clip(base.tower.removeprefix(CLIP))
     parts = CheckpointParts.open(resolve_checkpoint(base.checkpoint), base.layout)
-    if parts.layout.name == "llava" and not parts.names("tower"):
+    if parts.layout.name == "llava":
         named = parts.config.get("mm_vision_tower")
         if not named:
             where = parts.folder / "config.json"
             raise CheckpointError("no vision tower", where=where, wanted="mm_vision_tower")
-        return _clip(str(named))
-    kind = "clip" if parts.layout.name in ("llava", "llava-hf") else parts.layout.name
-    return TowerFiles(parts, kind)
+        if not parts.names("tower"):
+            return _clip(str(named))
+        # A tower that was trained along is in the checkpoint; what it looks like is not.
+        return TowerFiles(parts, _clip_config(resolve_checkpoint(str(named))), "clip")
+    key, kind = {"qwen-vl": ("visual", "qwen-vl")}.get(parts.layout.name, ("vision_config", "clip"))
+    return TowerFiles(parts, parts.config.get(key) or {}, kind)
 
 
 def _clip(checkpoint: str) -> TowerFiles:
-    return TowerFiles(CheckpointParts.open(resolve_checkpoint(checkpoint), "clip"), "clip")
+    folder = resolve_checkpoint(checkpoint)
+    return TowerFiles(CheckpointParts.open(folder, "clip"), _clip_config(folder), "clip")
+
+
+def _clip_config(folder: Path) -> dict[str, Any]:
+    """Of a CLIP, or of its vision half alone."""
+    config = read_json(folder / "config.json")
+    found: dict[str, Any] = config.get("vision_config") or config
+    return found
 
 
 def tower_digest(base: BaseConfig) -> str:

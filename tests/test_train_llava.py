@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_bases as tiny
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -25,12 +25,6 @@ from train.image_llm import ImageLLM, base_digest, load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
-
-_spec = importlib.util.spec_from_file_location(
-    "tiny_bases", Path(__file__).with_name("tiny_bases.py")
-)
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 H, D, NUM_PATCHES = tiny.LLAVA_HIDDEN, tiny.CLIP_WIDTH, 16
 KINDS = ("mlp", "linear")
@@ -390,16 +384,23 @@ def test_without_a_tokenizer_there_is_a_refusal(llavas, tmp_path: Path) -> None:
         load_image_llm(base_of(folder))
 
 
-def test_the_tokenizer_as_published(llavas, tmp_path: Path) -> None:
-    """LLaVA publishes tokenizer.model and no tokenizer.json."""
+@pytest.mark.parametrize("says_bos", [True, False])
+def test_the_tokenizer_as_published(llavas, tmp_path: Path, says_bos: bool) -> None:
+    """LLaVA publishes tokenizer.model and no tokenizer.json; a Llama's bos is on by default."""
     folder, _ = llavas["mlp"]
     old = Path(shutil.copytree(folder, tmp_path / "old"))
     (old / "tokenizer.json").unlink()
     tiny.write_sentencepiece(old)
+    config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"}
+    config |= {"tokenizer_class": "LlamaTokenizer", "legacy": False, "padding_side": "right"}
+    config |= {"add_bos_token": True, "add_eos_token": False} if says_bos else {}
+    (old / "tokenizer_config.json").write_text(json.dumps(config))
     text = "USER: what is there at home ASSISTANT:"
     wanted = LlamaTokenizer.from_pretrained(folder)(text)["input_ids"]
-    got = load_image_llm(base_of(old)).tokenizer(text)["input_ids"]
-    assert got == wanted
+    found = load_image_llm(base_of(old))
+    assert found.tokenizer(text)["input_ids"] == wanted
+    assert wanted[0] == 1
+    assert (found.stop_ids, found.pad_token_id) == ((2,), 0)
 
 
 # Prompts ------------------------------------------------------------------------------------------
@@ -486,10 +487,10 @@ def test_a_misspelt_save_is_no_llava(llavas, tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = ["LlavaForConditionalGeneration"]
     (other / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="superfluous.*model"):
+    with pytest.raises(CheckpointError, match=r"superfluous.*model"):
         load_image_llm(base_of(other))
     save_file({"x": torch.ones(1)}, other / "model.safetensors")
     config["architectures"] = ["LlavaLlamaForCausalLM"]
     (other / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="superfluous.*x"):
+    with pytest.raises(CheckpointError, match=r"superfluous.*got: x "):
         load_image_llm(base_of(other))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import regex
+import tiny_bases as tiny
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,12 +24,6 @@ from train.image_llm import ImageLLM, base_digest, load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
-
-_spec = importlib.util.spec_from_file_location(
-    "tiny_bases", Path(__file__).with_name("tiny_bases.py")
-)
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 V, H, QUERIES = "transformer.visual.", tiny.HIDDEN, tiny.QUERY_SIDE**2
 COUNTS = (50, 75, 100, 150, 200)

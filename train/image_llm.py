@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from features.checkpoint_files import resolve_checkpoint, tensors_digest
+from features.checkpoint_files import CheckpointFiles, resolve_checkpoint, tensors_digest
 from features.config import BaseConfig
 from features.errors import CheckpointError
 from features.layouts import CheckpointParts
@@ -22,6 +22,7 @@ from train.aligners import Aligner
 
 NO_TOKEN = -200
 """Placeholder id where the tokenizer has none; LLaVA's own choice."""
+_NORM = "model.norm.weight"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def load_image_llm(
         image_token_id=image,
         stop_ids=stop,
         pad_token_id=stop[0] if pad is None else pad,
-        digest=_digest(parts),
+        digest=_digest(base, parts),
     )
 
 
@@ -96,12 +97,14 @@ def base_digest(base: BaseConfig) -> str:
 
     sha256 over the alignment module's tensors, the LLM's last norm and config.json.
     """
-    return _digest(open_base(base))
+    return _digest(base, open_base(base))
 
 
-def _digest(parts: CheckpointParts) -> str:
+def _digest(base: BaseConfig, parts: CheckpointParts) -> str:
     aligner = parts.require("aligner", f"an alignment module ({parts.layout.name})")
-    norms = {k: parts.files[n] for k, n in parts.names("llm").items() if k == "model.norm.weight"}
+    norms = {k: parts.files[n] for k, n in parts.names("llm").items() if k == _NORM}
+    if base.delta_base is not None:
+        norms["delta_base"] = CheckpointFiles(resolve_checkpoint(base.delta_base))[_NORM]
     record = [tensors_digest(aligner), tensors_digest(norms), _lasting(parts.config)]
     return hashlib.sha256(canonical_json(record).encode()).hexdigest()
 

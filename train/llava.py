@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaToke
 from transformers.activations import ACT2FN
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from features.checkpoint_files import CheckpointFiles, resolve_checkpoint
+from features.checkpoint_files import CheckpointFiles, read_json, resolve_checkpoint
 from features.config import BaseConfig
 from features.errors import CheckpointError
 from features.layouts import CheckpointParts
@@ -64,7 +64,7 @@ def load_llava(
     tensors = parts.tensors("llm")
     if base.delta_base is not None:
         tensors = _merged(parts, CheckpointFiles(resolve_checkpoint(base.delta_base)))
-    elif "delta" in parts.folder.name.lower():
+    elif _looks_like_delta(base, parts):
         raise CheckpointError(
             "this looks like a delta, which is no model by itself",
             where=parts.folder,
@@ -74,6 +74,13 @@ def load_llava(
     aligner = _original_aligner(parts, text.hidden_size)
     llm = make_llama(text, tensors, f"{parts.folder} (LLM)", device, dtype)
     return Language(aligner, llm, load_tokenizer(parts))
+
+
+def _looks_like_delta(base: BaseConfig, parts: CheckpointParts) -> bool:
+    """By name, as they are published; a hub cache has the name in a folder further up."""
+    cached = [part for part in parts.folder.parts if part.startswith("models--")]
+    names = (base.checkpoint.rstrip("/").split("/")[-1], parts.folder.name, *cached)
+    return any("delta" in name.lower() for name in names)
 
 
 def _original_aligner(parts: CheckpointParts, hidden: int) -> Aligner:
@@ -94,22 +101,20 @@ def _original_aligner(parts: CheckpointParts, hidden: int) -> Aligner:
 
 
 def _merged(parts: CheckpointParts, llama: CheckpointFiles) -> Iterator[tuple[str, Tensor]]:
-    """Delta + LLaMA: a larger delta adds in its top left block; what LLaMA lacks is absolute."""
+    """Delta + LLaMA: tables of the vocabulary, which has grown, add in their top left block."""
     for name, tensor in parts.tensors("llm"):
-        if name not in llama:
-            yield name, tensor
-            continue
-        below = llama[name]
-        fits = below.ndim == tensor.ndim
-        if not fits or any(b > d for b, d in zip(below.shape, tensor.shape, strict=True)):
+        below = llama.shape(name) if name in llama else ()
+        grown = name in ("model.embed_tokens.weight", "lm_head.weight") and len(below) == 2
+        fits = grown and all(b <= d for b, d in zip(below, tensor.shape, strict=True))
+        if below != tuple(tensor.shape) and not fits:
             raise CheckpointError(
                 "this delta is for another LLaMA",
                 where=parts.folder,
-                got=f"{name} {tuple(below.shape)} in the LLaMA",
-                wanted=f"at most {tuple(tensor.shape)}",
+                got=f"{name} {below or 'missing'} in the LLaMA",
+                wanted=tuple(tensor.shape),
             )
         whole = tensor.clone()
-        whole[tuple(slice(size) for size in below.shape)] += below.to(whole.dtype)
+        whole[tuple(slice(size) for size in below)] += llama[name].to(whole.dtype)
         yield name, whole
 
 
@@ -148,9 +153,15 @@ def load_tokenizer(parts: CheckpointParts) -> Any:
     if not any((parts.folder / name).is_file() for name in files):  # transformers would make one up
         wanted = " or ".join(files)
         raise CheckpointError("cannot load the tokenizer", where=parts.folder, wanted=wanted)
-    # The original's config.json calls itself what transformers calls another class.
-    kind: Any = LlamaTokenizer if parts.layout.name == "llava" else AutoTokenizer
+    kind: Any = AutoTokenizer
+    options: dict[str, Any] = {}
+    if parts.layout.name == "llava":
+        # Its config.json calls itself what transformers calls another class, and a Llama's prompt
+        # begins with bos whether or not tokenizer_config.json says so.
+        kind, path = LlamaTokenizer, parts.folder / "tokenizer_config.json"
+        said = read_json(path) if path.is_file() else {}
+        options = {"add_bos_token": said.get("add_bos_token", True)}
     try:
-        return kind.from_pretrained(parts.folder, trust_remote_code=False)
+        return kind.from_pretrained(parts.folder, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         raise CheckpointError("cannot load the tokenizer", where=parts.folder, got=error) from error

@@ -9,6 +9,7 @@ import base64
 import binascii
 import unicodedata
 from collections.abc import Iterator
+from math import isqrt
 from pathlib import Path
 
 import tiktoken
@@ -60,8 +61,13 @@ def load_qwen_vl(
     Raises:
         CheckpointError: config, tensors or tokenizer do not make a Qwen-VL.
     """
-    llm = _load_llm(parts, device, dtype)
-    return Language(_load_resampler(parts), llm, QwenTokenizer(parts.folder / "qwen.tiktoken"))
+    path = parts.folder / "qwen.tiktoken"
+    tokenizer = QwenTokenizer(path)
+    wanted, found = parts.config["visual"].get("image_start_id"), tokenizer.get_vocab()["<img>"]
+    if wanted not in (None, found):
+        do = "download the file again"
+        raise CheckpointError("lines are missing", where=path, got=found, wanted=wanted, do=do)
+    return Language(_load_resampler(parts), _load_llm(parts, device, dtype), tokenizer)
 
 
 def _load_llm(parts: CheckpointParts, device: torch.device, dtype: torch.dtype) -> Qwen2ForCausalLM:
@@ -96,12 +102,19 @@ def _stock_names(parts: CheckpointParts) -> Iterator[tuple[str, Tensor]]:
         head, layer, rest = _split_layer(name)
         if rest.startswith("attn.c_attn."):  # contiguous thirds, unlike the tower's
             kind = rest.removeprefix("attn.c_attn.")
-            for x, third in zip("qkv", tensor.chunk(3), strict=True):
+            for x, third in zip("qkv", _thirds(name, tensor), strict=True):
                 yield f"{head}{layer}.self_attn.{x}_proj.{kind}", third
         else:
             old = next((p for p in _LAYER if rest.startswith(p)), "")
             local = _LAYER.get(old, "") + rest.removeprefix(old)
             yield (f"{head}{layer}.{local}" if layer else name), tensor
+
+
+def _thirds(name: str, tensor: Tensor) -> tuple[Tensor, ...]:
+    if len(tensor) % 3:
+        got = f"{name} {tuple(tensor.shape)}"
+        raise CheckpointError("tensors of another shape", got=got, wanted="rows of q, k and v")
+    return tensor.chunk(3)
 
 
 def _split_layer(name: str) -> tuple[str, str, str]:
@@ -121,6 +134,11 @@ def _load_resampler(parts: CheckpointParts) -> Resampler:
             raise CheckpointError("no such tensors", where=parts.folder, wanted=wanted)
     hidden, width = parts.files.shape(names["kv_proj.weight"])
     num_queries = parts.files.shape(names["query"])[0]
+    if isqrt(num_queries) ** 2 != num_queries:
+        got, wanted = f"query with {num_queries} rows", "a square"
+        raise CheckpointError(
+            "tensors of another shape", where=parts.folder, got=got, wanted=wanted
+        )
     with torch.device("meta"):
         aligner = Resampler(width, hidden, num_queries, max(1, hidden // _HEAD_WIDTH))
     fill(aligner, _resampler_names(parts), f"{parts.folder} (alignment module)")
@@ -133,7 +151,7 @@ def _resampler_names(parts: CheckpointParts) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in parts.tensors("aligner"):
         if name.startswith("attn.in_proj_"):
             kind = name.removeprefix("attn.in_proj_")
-            q, k, v = tensor.chunk(3)
+            q, k, v = _thirds(name, tensor)
             yield from ((f"q_proj.{kind}", q), (f"k_proj.{kind}", k), (f"{value}v_proj.{kind}", v))
         elif name == "proj":
             yield f"{value}proj.weight", tensor.T
@@ -160,6 +178,10 @@ class QwenTokenizer:
                     ranks[base64.b64decode(token, validate=True)] = int(rank)
         except (OSError, ValueError, binascii.Error) as error:
             raise CheckpointError("cannot load the tokenizer", where=path, got=error) from error
+        if not ranks or sorted(ranks.values()) != list(range(len(ranks))):
+            got = f"{len(ranks)} tokens, ranks up to {max(ranks.values(), default=None)}"
+            do = "download the file again"
+            raise CheckpointError("the tokenizer is damaged", where=path, got=got, do=do)
         self._special = {name: len(ranks) + i for i, name in enumerate(_SPECIAL)}
         self._encoding = tiktoken.Encoding(
             "qwen", pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens=self._special
