@@ -90,13 +90,11 @@ def load_tower(
     else:
         visual, digest = _from_open_clip(base)
         encoder = ClipEncoder(visual.to(where, dtype), base.layer)
-    if encoder.image_size != base.image_size:
-        raise ConfigError(
-            "the tower takes images of another size",
-            where=f"base {base.name}, image_size",
-            got=base.image_size,
-            wanted=encoder.image_size,
-        )
+    for name, what in (("image_size", "takes images of another size"), ("regrouping", "regroups")):
+        got, wanted = getattr(base, name), getattr(encoder, name)
+        if got != wanted:
+            where_from = f"base {base.name}, {name}"
+            raise ConfigError(f"the tower {what}", where=where_from, got=got, wanted=wanted)
     return Tower(encoder, digest, compute_dtype, where, base.normalisation)
 
 
@@ -106,6 +104,10 @@ def _build(kind: str) -> Any:
         from extract.qwen_tower import build_qwen
 
         return build_qwen
+    if kind == "transformers":
+        from extract.hf_tower import build_hf
+
+        return build_hf
     return build_clip
 
 

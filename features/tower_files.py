@@ -30,6 +30,8 @@ class TowerFiles:
     """The checkpoint that holds it: the base's own, or the CLIP that an original LLaVA names."""
     kind: str
     """Who builds it: `clip` (a plain CLIP ViT), `qwen-vl`, or `transformers`."""
+    image_size: int
+    """What the base asks for; a tower that takes any size is built for this one."""
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -67,20 +69,21 @@ def tower_files(base: BaseConfig) -> TowerFiles:
             do="name the store to read",
         )
     if base.tower.startswith(CLIP):
-        return _clip(base.tower.removeprefix(CLIP))
+        return _clip(base.tower.removeprefix(CLIP), base.image_size)
     parts = CheckpointParts.open(resolve_checkpoint(base.checkpoint), base.layout)
     if parts.layout.name == "llava" and not parts.names("tower"):
         named = parts.config.get("mm_vision_tower")
         if not named:
             where = parts.folder / "config.json"
             raise CheckpointError("no vision tower", where=where, wanted="mm_vision_tower")
-        return _clip(str(named))
-    kind = "clip" if parts.layout.name in ("llava", "llava-hf") else parts.layout.name
-    return TowerFiles(parts, kind)
+        return _clip(str(named), base.image_size)
+    kinds = {"llava": "clip", "llava-hf": "clip", "qwen-vl": "qwen-vl"}
+    return TowerFiles(parts, kinds.get(parts.layout.name, "transformers"), base.image_size)
 
 
-def _clip(checkpoint: str) -> TowerFiles:
-    return TowerFiles(CheckpointParts.open(resolve_checkpoint(checkpoint), "clip"), "clip")
+def _clip(checkpoint: str, image_size: int) -> TowerFiles:
+    parts = CheckpointParts.open(resolve_checkpoint(checkpoint), "clip")
+    return TowerFiles(parts, "clip", image_size)
 
 
 def tower_digest(base: BaseConfig) -> str:
