@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,10 @@ FAMILIES = {
                 **GEMMA,
                 "sliding_window": 3,
                 "layer_types": ["sliding_attention", "full_attention"],
+                "rope_parameters": {
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                },
             },
             "mm_tokens_per_image": 4,
             "image_token_index": IMAGE,
@@ -351,11 +355,61 @@ def test_decoding_equals_repeated_prefill_and_padding_changes_nothing(tiny: Tiny
     ]
     batch = collate(items, llm.pad_token_id, side="left")
     got = decode_greedily(model, batch, (-1,), 5)
-    for row, item in enumerate(items):
+    for row, item in zip(got.tolist(), items, strict=True):
         single = collate([item], llm.pad_token_id, side="left")
-        assert torch.equal(decode_greedily(model, single, (-1,), 5)[0], got[row])
-    first = model.logits(model.hidden(batch).last_hidden_state[:, -1]).argmax(-1)
-    assert torch.equal(first, got[:, 0])
+        assert decode_greedily(model, single, (-1,), 5)[0].tolist() == row
+        # Prompt and what was answered so far in one go (a random LLM may say the placeholder).
+        for count in range((row.index(IMAGE) if IMAGE in row else 4) + 1):
+            whole = collate([continued(item, row[:count])], llm.pad_token_id)
+            with torch.no_grad():
+                logits = model.logits(model.hidden(whole).last_hidden_state[0, -1])
+            assert int(logits.argmax()) == row[count]
+    row = got[0].tolist()
+    stopped = decode_greedily(model, batch, (row[2],), 5)[0].tolist()
+    end = row.index(row[2])
+    assert stopped[:end] == row[:end]
+    assert set(stopped[end:]) == {row[2]}
+
+
+def continued(item: Item, answer: list[int]) -> Item:
+    prompt, more = item.prompt, np.asarray(answer, np.int64)
+    parts = {
+        "input_ids": np.concatenate([prompt.input_ids, more]),
+        "labels": np.concatenate([prompt.labels, more]),
+        "segment_ids": np.concatenate([prompt.segment_ids, np.ones_like(more)]),
+    }
+    return replace(item, prompt=replace(prompt, **parts))
+
+
+@pytest.mark.parametrize("features", ["both", "spatial_features", "temporal_features"])
+def test_the_loss_of_a_batch_is_the_sum_over_its_questions(tiny: Tiny, features: Any) -> None:
+    llm = load_image_llm(tiny.base)
+    projector = VideoProjector(llm.aligner, 48, ProjectorSwitches(features=features))
+    model = VideoLLM.of(projector, llm)
+    torch.manual_seed(3)
+    items = []
+    for frames, answer in ((3, "a red square"), (6, "blue")):
+        video = Video(torch.randn(frames, llm.aligner.width), torch.randn(4, llm.aligner.width))
+        count = projector.num_tokens(frames, 4)
+        prompt = Prompter.of(tiny.base, llm).render(QUESTION, answer, count)
+        items.append(Item("image", prompt, video))
+    single = sum(float(model.loss(collate([item], llm.pad_token_id))[0].detach()) for item in items)
+    loss, _ = model.loss(collate(items, llm.pad_token_id))
+    assert abs(float(loss.detach()) - single) <= 1e-4 * single
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in projector.parameters())
+
+
+def test_half_precision_is_near(tiny: Tiny, images: np.ndarray) -> None:
+    exact = load_tower(tiny.base, device="cpu").encode(images)
+    half = load_tower(tiny.base, "bfloat16", "cpu").encode(images)
+    assert half.dtype == torch.bfloat16
+    assert (half - exact).norm() < 0.1 * exact.norm()
+    tables = {n: b for n, b in load_image_llm(tiny.base).llm.named_buffers() if "inv_freq" in n}
+    llm = load_image_llm(tiny.base, dtype=torch.bfloat16).llm
+    assert {b.device.type for b in llm.buffers()} <= {"cpu"}
+    assert tables
+    assert all(torch.equal(dict(llm.named_buffers())[n], b) for n, b in tables.items())
 
 
 def test_frame_order_changes_the_answer_logits(tiny: Tiny) -> None:

@@ -43,9 +43,12 @@ def load_hf(
     config: Any = AutoConfig.from_pretrained(parts.folder)
     aligner = _load_aligner(layout, config, parts)
     llm = _load_llm(config, parts, device, dtype)
+    tokenizer = load_tokenizer(parts)
+    if layout == "paligemma":  # its bos stands behind the image: the prompt writes it there
+        tokenizer.add_bos_token = False
     positions: Any = "mrope" if layout == "qwen2-vl" else "sequence"
     attention = _ATTENTION.get(layout, "causal")
-    return Language(aligner, llm, load_tokenizer(parts), positions, attention)
+    return Language(aligner, llm, tokenizer, positions, attention)
 
 
 def _load_aligner(layout: str, config: Any, parts: CheckpointParts) -> Aligner:
