@@ -34,6 +34,7 @@ from features.spec import SCHEMA_VERSION, canonical_json, check_schema
 from features.store import FeatureStore
 from train.checkpoint import TENSORS, check_projectors, load_projectors, read_projector_config
 from train.data import Batch, Item, VideoReader, collate
+from train.decode import decode_greedily
 from train.image_llm import ImageLLM, base_digest, load_image_llm
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
@@ -155,17 +156,8 @@ def generate(
 @torch.inference_mode()
 def answer(model: VideoLLM, batch: Batch, base: ImageLLM, max_new_tokens: int) -> list[Answer]:
     """Greedy answers to a batch that is padded on the left, on the LLM's device."""
-    llm: Any = model.llm  # transformers types `generate` for another self
-    rows = llm.generate(
-        inputs_embeds=model.embed(batch),
-        attention_mask=batch.attention_mask,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        eos_token_id=list(base.stop_ids),
-        pad_token_id=base.pad_token_id,
-    ).tolist()
     answers = []
-    for ids in rows:
+    for ids in decode_greedily(model, batch, base.stop_ids, max_new_tokens).tolist():
         kept = list(takewhile(lambda token: token not in base.stop_ids, ids))
         text = base.tokenizer.decode(kept, skip_special_tokens=True).strip()
         answers.append(Answer(text, "stop" if len(kept) < len(ids) else "length", len(kept)))

@@ -18,3 +18,5 @@ class PatchEncoder(nn.Module):
     """N: tokens an image, after regrouping."""
     width: int
     """D: width of a token, after regrouping."""
+    regrouping: int = 1
+    """Side of the square of patches in one token."""

@@ -97,13 +97,11 @@ def load_tower(
     else:
         visual, digest = _from_open_clip(base)
         encoder = ClipEncoder(visual.to(where, dtype), base.layer)
-    if encoder.image_size != base.image_size:
-        raise ConfigError(
-            "the tower takes images of another size",
-            where=f"base {base.name}, image_size",
-            got=base.image_size,
-            wanted=encoder.image_size,
-        )
+    for name, what in (("image_size", "takes images of another size"), ("regrouping", "regroups")):
+        got, wanted = getattr(base, name), getattr(encoder, name)
+        if got != wanted:
+            where_from = f"base {base.name}, {name}"
+            raise ConfigError(f"the tower {what}", where=where_from, got=got, wanted=wanted)
     return Tower(encoder, digest, compute_dtype, where, base.normalisation)
 
 
@@ -120,6 +118,10 @@ def build_encoder(
         from extract.qwen_tower import build_qwen
 
         return build_qwen(files, layer, device, dtype)
+    if files.kind == "transformers":
+        from extract.hf_tower import build_hf
+
+        return build_hf(files, layer, device, dtype)
     return build_clip(files, layer, device, dtype)
 
 

@@ -42,7 +42,19 @@ class BaseConfig:
     """Short name, used in folder names."""
     checkpoint: str
     """Folder of the checkpoint (relative to the project) or a Hugging Face hub id."""
-    layout: Literal["auto", "llava-hf", "llava", "qwen-vl", "transformers"] = "auto"
+    layout: Literal[
+        "auto",
+        "llava-hf",
+        "llava",
+        "qwen-vl",
+        "llava-next",
+        "llava-onevision",
+        "internvl",
+        "idefics3",
+        "qwen2-vl",
+        "paligemma",
+        "gemma3",
+    ] = "auto"
     """How the checkpoint names its tensors; `auto`: as its config.json says."""
     delta_base: str | None = None
     """Folder or hub id of the LLaMA that a published delta is to be added to (layout llava)."""

@@ -76,6 +76,45 @@ _QWEN_VL: Table = {
     "transformer.ln_f.": ("llm", "model.norm."),
     "lm_head.": ("llm", "lm_head."),
 }
+_NESTED: Table = {  # what transformers' LLaVA-like classes share
+    **_LLAVA_HF,
+    **{
+        f"{nesting}{name}": ("unused", name)
+        for nesting in ("", "model.")
+        # the mark between rows of tiles; SigLIP's pooling head
+        for name in ("image_newline", "vision_tower.head.", "vision_tower.vision_model.head.")
+    },
+}
+
+
+def _projector(names: dict[str, str]) -> Table:
+    """The LLaVA-like table with the projector's names turned into our alignment module's."""
+    prefixes = [f"{nesting}multi_modal_projector." for nesting in ("", "model.")]
+    renamed: Table = {p + old: ("aligner", new) for p in prefixes for old, new in names.items()}
+    return {**_NESTED, **renamed}
+
+
+_INTERNVL = _projector({"layer_norm.": "norm.", "linear_1.": "mlp.0.", "linear_2.": "mlp.2."})
+_GEMMA3 = _projector(
+    {"mm_soft_emb_norm.": "norm.", "mm_input_projection_weight": "mlp.0.weight"},
+)
+_IDEFICS3: Table = {
+    "model.vision_model.": ("tower", ""),
+    "model.connector.modality_projection.proj.": ("aligner", "linear."),
+    "model.text_model.": ("llm", "model."),
+    "lm_head.": ("llm", "lm_head."),
+}
+_QWEN2_VL: Table = {
+    "visual.": ("tower", ""),
+    "visual.merger.": ("aligner", ""),
+    "visual.merger.ln_q.": ("aligner", "norm."),
+    "model.visual.": ("tower", ""),
+    "model.visual.merger.": ("aligner", ""),
+    "model.visual.merger.ln_q.": ("aligner", "norm."),
+    "model.": ("llm", "model."),
+    "model.language_model.": ("llm", "model."),
+    "lm_head.": ("llm", "lm_head."),
+}
 _CLIP: Table = {  # a CLIP checkpoint, as the original LLaVA names one for its eyes
     "vision_model.": ("tower", ""),
     **dict.fromkeys(
@@ -89,12 +128,34 @@ LAYOUTS = {
         Layout("llava-hf", _LLAVA_HF),
         Layout("llava", _LLAVA),
         Layout("qwen-vl", _QWEN_VL),
+        Layout("llava-next", _NESTED),
+        Layout("llava-onevision", _NESTED),
+        Layout("internvl", _INTERNVL),
+        Layout("idefics3", _IDEFICS3),
+        Layout("qwen2-vl", _QWEN2_VL),
+        Layout("paligemma", _NESTED),
+        Layout("gemma3", _GEMMA3),
     )
 }
 _ARCHITECTURES = {
     "LlavaForConditionalGeneration": "llava-hf",
     "LlavaLlamaForCausalLM": "llava",
     "QWenLMHeadModel": "qwen-vl",
+    "LlavaNextForConditionalGeneration": "llava-next",
+    "LlavaOnevisionForConditionalGeneration": "llava-onevision",
+    "InternVLForConditionalGeneration": "internvl",
+    "Idefics3ForConditionalGeneration": "idefics3",
+    "SmolVLMForConditionalGeneration": "idefics3",
+    "Qwen2VLForConditionalGeneration": "qwen2-vl",
+    "Qwen2_5_VLForConditionalGeneration": "qwen2-vl",
+    "PaliGemmaForConditionalGeneration": "paligemma",
+    "Gemma3ForConditionalGeneration": "gemma3",
+}
+_DEEPSTACK = "its extra mergers feed early layers of the LLM, so no alignment module stands alone"
+_REFUSED = {
+    "Qwen3VLForConditionalGeneration": _DEEPSTACK,
+    "Qwen3VLMoeForConditionalGeneration": _DEEPSTACK,
+    "InternVLChatModel": "only the conversion to transformers' own layout (-hf) can be read",
 }
 
 
@@ -110,10 +171,11 @@ def detect_layout(folder: Path) -> Layout:
     names = config.get("architectures") or [config.get("model_type")]
     found = _ARCHITECTURES.get(str(names[0]))
     if found is None or (found == "qwen-vl" and "visual" not in config):
+        why = _REFUSED.get(str(names[0]), "")
         raise CheckpointError(
             "not an Image LLM that we can take apart",
             where=folder / "config.json",
-            got=f"architecture {names[0]}",
+            got=f"architecture {names[0]}{why and f': {why}'}",
             wanted=f"one of {', '.join(_ARCHITECTURES)}",
         )
     return LAYOUTS[found]

@@ -7,6 +7,7 @@ host memory than its size in that dtype; on a CPU in the published dtype it stay
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,3 +57,21 @@ def fill(
             raise CheckpointError(f"tensors {problem}", where=where, got=few(names))
     module.load_state_dict(loaded, assign=True)
     module.requires_grad_(False)
+
+
+def restore_buffers(model: Any, device: torch.device) -> None:
+    """Compute the tables (positions, rotary frequencies, scales) that no checkpoint holds.
+
+    They were made on the meta device with the rest; transformers' own initialisation makes them
+    again, and leaves alone the weights that are marked as loaded.
+    """
+    for module in model.modules():
+        absent = {k: b for k, b in module._buffers.items() if b is not None and b.is_meta}
+        if not absent:
+            continue
+        for name, buffer in absent.items():
+            module._buffers[name] = torch.empty_like(buffer, device=device)
+        for parameter in module.parameters():
+            parameter._is_hf_initialized = True
+        with torch.no_grad():
+            model._init_weights(module)

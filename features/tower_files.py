@@ -36,6 +36,8 @@ class TowerFiles:
     """The tower's own configuration, raw."""
     kind: str
     """Who builds it: `clip` (a plain CLIP ViT), `qwen-vl`, or `transformers`."""
+    image_size: int
+    """What the base asks for; a tower that takes any size is built for this one."""
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -76,7 +78,7 @@ def tower_files(base: BaseConfig) -> TowerFiles:
             do="name the store to read",
         )
     if base.tower.startswith(CLIP):
-        return _clip(base.tower.removeprefix(CLIP))
+        return _clip(base.tower.removeprefix(CLIP), base.image_size)
     parts = CheckpointParts.open(resolve_checkpoint(base.checkpoint), base.layout)
     if parts.layout.name == "llava":
         named = parts.config.get("mm_vision_tower")
@@ -84,16 +86,19 @@ def tower_files(base: BaseConfig) -> TowerFiles:
             where = parts.folder / "config.json"
             raise CheckpointError("no vision tower", where=where, wanted="mm_vision_tower")
         if not parts.names("tower"):
-            return _clip(str(named))
+            return _clip(str(named), base.image_size)
         # A tower that was trained along is in the checkpoint; what it looks like is not.
-        return TowerFiles(parts, _clip_config(resolve_checkpoint(str(named))), "clip")
-    key, kind = {"qwen-vl": ("visual", "qwen-vl")}.get(parts.layout.name, ("vision_config", "clip"))
-    return TowerFiles(parts, parts.config.get(key) or {}, kind)
+        config = _clip_config(resolve_checkpoint(str(named)))
+        return TowerFiles(parts, config, "clip", base.image_size)
+    key = "visual" if parts.layout.name == "qwen-vl" else "vision_config"
+    kind = {"llava-hf": "clip", "qwen-vl": "qwen-vl"}.get(parts.layout.name, "transformers")
+    return TowerFiles(parts, parts.config.get(key) or {}, kind, base.image_size)
 
 
-def _clip(checkpoint: str) -> TowerFiles:
+def _clip(checkpoint: str, image_size: int) -> TowerFiles:
     folder = resolve_checkpoint(checkpoint)
-    return TowerFiles(CheckpointParts.open(folder, "clip"), _clip_config(folder), "clip")
+    parts = CheckpointParts.open(folder, "clip")
+    return TowerFiles(parts, _clip_config(folder), "clip", image_size)
 
 
 def _clip_config(folder: Path) -> dict[str, Any]:

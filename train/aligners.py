@@ -68,12 +68,12 @@ class TokenwiseAligner(Aligner):
 
 
 class LinearAligner(TokenwiseAligner):
-    """The first LLaVA's projector: one linear layer."""
+    """The first LLaVA's, PaliGemma's and (behind a pixel shuffle) Idefics3's: one linear layer."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, bias: bool = True) -> None:
         super().__init__()
         self.width = width
-        self.linear = nn.Linear(width, hidden)
+        self.linear = nn.Linear(width, hidden, bias=bias)
 
     def project(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S H"]:
         """See TokenwiseAligner."""
@@ -94,6 +94,26 @@ class MLPAligner(TokenwiseAligner):
     def project(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S H"]:
         """See TokenwiseAligner."""
         tokens: Tensor = self.linear_2(self.act(self.linear_1(x)))
+        return tokens
+
+
+class NormedAligner(TokenwiseAligner):
+    """InternVL's, Qwen2-VL's and Gemma 3's: a norm, then linear layers.
+
+    The norm's width may be that of one patch, of which a token holds several side by side.
+    """
+
+    def __init__(self, width: int, norm: nn.LayerNorm | nn.RMSNorm, *layers: nn.Module) -> None:
+        super().__init__()
+        self.width = width
+        self.norm = norm
+        self.mlp = nn.Sequential(*layers)
+
+    def project(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S H"]:
+        """See TokenwiseAligner."""
+        width = self.norm.normalized_shape[0]
+        patches = x.reshape(*x.shape[:2], x.shape[2] // width, width)
+        tokens: Tensor = self.mlp(self.norm(patches).flatten(-2))
         return tokens
 
 

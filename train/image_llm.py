@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel
@@ -19,6 +19,12 @@ from features.errors import CheckpointError
 from features.layouts import CheckpointParts
 from features.spec import canonical_json
 from train.aligners import Aligner
+
+Positions = Literal["sequence", "mrope"]
+"""How an LLM counts: 0, 1, 2, ...; or Qwen2-VL's three axes (train/positions.py)."""
+Attention = Literal["causal", "bidirectional-prefix", "bidirectional-video"]
+"""Who may look ahead: nobody; all before the answer (PaliGemma); video tokens among themselves
+(Gemma 3). See train/attention.py."""
 
 NO_TOKEN = -200
 """Placeholder id where the tokenizer has none; LLaVA's own choice."""
@@ -42,6 +48,8 @@ class ImageLLM:
     pad_token_id: int
     digest: str
     """See `base_digest`."""
+    positions: Positions = "sequence"
+    attention: Attention = "causal"
 
     @property
     def hidden_size(self) -> int:
@@ -57,6 +65,8 @@ class Language:
     """In float32 on the CPU: only the pattern that projectors are copied from."""
     llm: PreTrainedModel
     tokenizer: Any
+    positions: Positions = "sequence"
+    attention: Attention = "causal"
 
 
 def load_image_llm(
@@ -84,6 +94,8 @@ def load_image_llm(
         stop_ids=stop,
         pad_token_id=stop[0] if pad is None else pad,
         digest=_digest(base, parts),
+        positions=found.positions,
+        attention=found.attention,
     )
 
 
@@ -120,9 +132,13 @@ def _loader(layout: str) -> Any:
         from train.qwen_vl import load_qwen_vl
 
         return load_qwen_vl
-    from train.llava import load_llava, load_llava_hf
+    if layout in ("llava", "llava-hf"):
+        from train.llava import load_llava, load_llava_hf
 
-    return {"llava-hf": load_llava_hf, "llava": load_llava}[layout]
+        return load_llava_hf if layout == "llava-hf" else load_llava
+    from train.hf_base import load_hf
+
+    return load_hf
 
 
 def _check_image_token(base: BaseConfig, parts: CheckpointParts, found: int) -> None:

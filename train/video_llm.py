@@ -10,31 +10,42 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from rich.table import Table
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from train.attention import full_masks
 from train.data import Batch
-from train.image_llm import ImageLLM
+from train.image_llm import Attention, ImageLLM, Positions
+from train.positions import mrope
 from train.projectors import VideoProjector
-from train.prompt import IGNORE
+from train.prompt import IGNORE, PADDING_SEGMENT
 from train.splice import splice
 
 
 class VideoLLM(nn.Module):
     """Projectors, splice and the frozen LLM."""
 
-    def __init__(self, projector: VideoProjector, llm: PreTrainedModel, image_token_id: int):
+    def __init__(
+        self,
+        projector: VideoProjector,
+        llm: PreTrainedModel,
+        image_token_id: int,
+        positions: Positions = "sequence",
+        attention: Attention = "causal",
+    ) -> None:
         super().__init__()
         self.projector = projector
         self.llm = llm
         self.image_token_id = image_token_id
+        self._positions, self._attention = positions, attention
 
     @classmethod
     def of(cls, projector: VideoProjector, base: ImageLLM) -> VideoLLM:
         """The projectors, moved to where the base's LLM is, in front of it."""
-        return cls(projector.to(base.llm.device), base.llm, base.image_token_id)
+        kinds = base.positions, base.attention
+        return cls(projector.to(base.llm.device), base.llm, base.image_token_id, *kinds)
 
     def embed(self, batch: Batch) -> Float[Tensor, "B L H"]:
         """Prompt embeddings with the video in place, in the LLM's dtype.
@@ -55,20 +66,54 @@ class VideoLLM(nn.Module):
 
         The vocabulary head sees the positions that predict an answer token and no others.
         """
-        # Behind padding on the right there is nothing, so the causal mask alone is exact.
-        mask = None if batch.side == "right" else batch.attention_mask
-        llm: Any = self.llm  # transformers does not type the parts of its models
-        hidden = llm.model(
-            inputs_embeds=self.embed(batch),
-            attention_mask=mask,
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).last_hidden_state
+        hidden = self.hidden(batch).last_hidden_state
         targets = batch.labels[:, 1:]
         counted = targets != IGNORE
-        logits = llm.lm_head(hidden[:, :-1][counted])
+        logits = self.logits(hidden[:, :-1][counted])
         loss = F.cross_entropy(logits.float(), targets[counted], reduction="sum")
         return loss, batch.num_answer_tokens
+
+    def hidden(self, batch: Batch, cache: Any = None) -> Any:
+        """What the LLM's body makes of a batch, as it counts and looks; a cache is filled."""
+        mask: Any = batch.attention_mask
+        if self._attention != "causal":
+            who = self._attention, self.image_token_id
+            mask = full_masks(batch, *who, self.llm.config, self.llm.dtype)
+        elif batch.side == "right":
+            mask = None  # behind padding on the right is nothing: the causal mask alone is exact
+        llm: Any = self.llm  # transformers does not type the parts of its models
+        return llm.model(
+            inputs_embeds=self.embed(batch),
+            attention_mask=mask,
+            position_ids=self.position_ids(batch),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+
+    def position_ids(self, batch: Batch) -> Int[Tensor, "*axes B L"]:
+        """Each token's position, in three axes where the LLM counts so."""
+        if self._positions == "sequence":
+            return batch.position_ids
+        rows = []
+        sees_spatial = self.projector.switches.features != "temporal_features"
+        patches = (batch.spatial_valid.sum(dim=1) * sees_spatial).tolist()
+        for ids, segments, spatial in zip(batch.input_ids, batch.segment_ids, patches, strict=True):
+            exists = segments != PADDING_SEGMENT
+            places = (ids[exists] == self.image_token_id).nonzero().flatten().tolist()
+            # Aligners in front of such an LLM are token-wise: what is not spatial is temporal.
+            counts = len(places) - spatial, spatial
+            row = torch.zeros(3, len(ids), dtype=torch.long, device=ids.device)
+            known = mrope(places[0] if places else 0, *counts, int(exists.sum()))
+            row[:, exists] = known.to(ids.device)
+            rows.append(row)
+        return torch.stack(rows, dim=1)
+
+    def logits(self, hidden: Float[Tensor, "*rows H"]) -> Float[Tensor, "*rows V"]:
+        """The vocabulary head, with the soft cap that some LLMs put on it."""
+        llm: Any = self.llm
+        logits: Tensor = llm.lm_head(hidden)
+        cap = getattr(llm.config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
