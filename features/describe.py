@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,100 @@ def _qwen_vl(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
+def _squashed(
+    config: dict[str, Any],
+    folder: Path,
+    prompt: str,
+    normalisation: str = "half",
+    kernel: str = "bicubic",
+    **facts: Any,
+) -> dict[str, Any]:
+    """A family that squashes its base tile to the tower's size; its own files win over defaults."""
+    size = config.get("vision_config", {}).get("image_size", 224)
+    facts = {"layer": -1, "image_size": size if isinstance(size, int) else size[0], **facts}
+    if (folder / "preprocessor_config.json").is_file():
+        found = preprocessing(folder)
+        normalisation, kernel = found["normalisation"], found["preprocessing"].split("-")[1]
+    mode = f"squash-{kernel}"
+    return facts | {"preprocessing": mode, "normalisation": normalisation, "prompt": prompt}
+
+
+def _llava_next(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    mistral = config.get("text_config", {}).get("model_type") == "mistral"
+    layer = config.get("vision_feature_layer", -2)
+    prompt = "mistral" if mistral else "vicuna-v1"
+    return _squashed(config, folder, prompt, "clip", layer=layer)
+
+
+def _llava_onevision(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    layer = config.get("vision_feature_layer", -1)
+    return _squashed(config, folder, "llava-onevision", layer=layer, stop=("<|im_end|>",))
+
+
+def _internvl(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return _squashed(
+        config,
+        folder,
+        "internvl",
+        "imagenet",
+        layer=config.get("vision_feature_layer", -1),
+        regrouping=round(1 / config.get("downsample_ratio", 0.5)),
+        image_token="<IMG_CONTEXT>",
+        stop=("<|im_end|>",),
+    )
+
+
+def _idefics3(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    prompt = "smolvlm" if config.get("model_type") == "smolvlm" else "idefics3"
+    facts = {"regrouping": config["scale_factor"], "stop": ("<end_of_utterance>",)}
+    return _squashed(config, folder, prompt, kernel="lanczos", **facts)
+
+
+def _qwen2_vl(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """It takes any size; 16 x 16 tokens an image are as many as Qwen-VL's resampler gives."""
+    vision = config["vision_config"]
+    side = vision.get("spatial_merge_size", 2)
+    return _squashed(
+        config,
+        folder,
+        "qwen2-vl",
+        "clip",
+        image_size=16 * side * vision.get("patch_size", 14),
+        regrouping=side,
+        image_token="<|image_pad|>",
+        stop=("<|im_end|>",),
+    )
+
+
+def _paligemma(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return _squashed(config, folder, "paligemma")
+
+
+def _gemma3(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    vision = config["vision_config"]
+    grid = vision["image_size"] // vision["patch_size"]
+    return _squashed(
+        config,
+        folder,
+        "gemma3",
+        kernel="bilinear",
+        regrouping=grid // isqrt(config.get("mm_tokens_per_image", 256)),
+        image_token="<image_soft_token>",
+        stop=("<end_of_turn>",),
+    )
+
+
 _DESCRIBE: dict[str, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
     "llava-hf": _llava_hf,
     "llava": _llava,
     "qwen-vl": _qwen_vl,
+    "llava-next": _llava_next,
+    "llava-onevision": _llava_onevision,
+    "internvl": _internvl,
+    "idefics3": _idefics3,
+    "qwen2-vl": _qwen2_vl,
+    "paligemma": _paligemma,
+    "gemma3": _gemma3,
 }
 
 
