@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 from extract.tower import build_encoder
@@ -35,7 +36,7 @@ def inspect_base(base: BaseConfig) -> Table:
     """
     table = Table("fact", "value", title=f"base {base.name}", show_lines=False)
     for name, value in facts(base):
-        table.add_row(name, str(value))
+        table.add_row(name, escape(str(value)))
     return table
 
 

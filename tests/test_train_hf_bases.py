@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers as hf
 from safetensors.torch import load_file, save_file
+from tiny_hf import FAMILIES, IMAGE, Family, write
 
 from extract.hf_tower import regroup
 from extract.tower import load_tower, normalise
@@ -27,144 +27,7 @@ from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
 
-IMAGE, QUESTION = 4, "what colour is the circle"
-TEXT = {
-    "vocab_size": 80,
-    "hidden_size": 48,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
-GEMMA = {**TEXT, "head_dim": 12, "pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 1}
-VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "image_size": 32,
-    "patch_size": 8,
-}
-SIGLIP = {"model_type": "siglip_vision_model", **VISION}
-INTERN = {**VISION, "model_type": "internvl_vision", "image_size": [32, 32], "patch_size": [8, 8]}
-MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]}
-QWEN = {**TEXT, "rope_parameters": MROPE, "bos_token_id": 1, "eos_token_id": 2}
-QWEN_VISION = {"depth": 3, "num_heads": 2, "patch_size": 4}
-QWEN25 = {
-    **QWEN_VISION,
-    "hidden_size": 32,
-    "out_hidden_size": 48,
-    "intermediate_size": 64,
-    "window_size": 16,
-    "fullatt_block_indexes": [1],
-}
-
-
-def text(kind: str, **facts: Any) -> dict[str, Any]:
-    return {"model_type": kind, **TEXT, **facts}
-
-
-@dataclass(frozen=True)
-class Family:
-    model: str
-    config: dict[str, Any]
-    layer: int = -1
-    regrouping: int = 1
-
-
-FAMILIES = {
-    "llava-next": Family(
-        "LlavaNext",
-        {
-            "vision_config": {"model_type": "clip_vision_model", **VISION},
-            "text_config": text("mistral"),
-            "image_token_index": IMAGE,
-        },
-        layer=-2,
-    ),
-    "llava-onevision": Family(
-        "LlavaOnevision",
-        {"vision_config": SIGLIP, "text_config": text("qwen2"), "image_token_index": IMAGE},
-    ),
-    "internvl": Family(
-        "InternVL",
-        {
-            "vision_config": {**INTERN, "use_mean_pooling": False},
-            "text_config": text("qwen2"),
-            "image_token_id": IMAGE,
-        },
-        regrouping=2,
-    ),
-    "idefics3": Family(
-        "Idefics3",
-        {"vision_config": VISION, "text_config": text("llama"), "image_token_id": IMAGE},
-        regrouping=2,
-    ),
-    "smolvlm": Family(
-        "SmolVLM",
-        {"vision_config": VISION, "text_config": text("llama"), "image_token_id": IMAGE},
-        regrouping=2,
-    ),
-    "qwen2-vl": Family(
-        "Qwen2VL",
-        {
-            "vision_config": {**QWEN_VISION, "embed_dim": 32, "hidden_size": 48},
-            "text_config": QWEN,
-            "image_token_id": IMAGE,
-        },
-        regrouping=2,
-    ),
-    "qwen2-5-vl": Family(
-        "Qwen2_5_VL",
-        {"vision_config": QWEN25, "text_config": QWEN, "image_token_id": IMAGE},
-        regrouping=2,
-    ),
-    "paligemma": Family(
-        "PaliGemma",
-        {
-            "vision_config": {**SIGLIP, "projection_dim": 48},
-            "text_config": {"model_type": "gemma", **GEMMA},
-            "projection_dim": 48,
-            "image_token_index": IMAGE,
-        },
-    ),
-    "paligemma2": Family(
-        "PaliGemma",
-        {
-            "vision_config": {**SIGLIP, "projection_dim": 48},
-            "text_config": {
-                "model_type": "gemma2",
-                **GEMMA,
-                "sliding_window": 6,
-                "final_logit_softcapping": 3.0,
-                "attn_logit_softcapping": 2.0,
-            },
-            "projection_dim": 48,
-            "image_token_index": IMAGE,
-        },
-    ),
-    "gemma3": Family(
-        "Gemma3",
-        {
-            "vision_config": SIGLIP,
-            "text_config": {
-                "model_type": "gemma3_text",
-                **GEMMA,
-                "sliding_window": 3,
-                "layer_types": ["sliding_attention", "full_attention"],
-                "rope_parameters": {
-                    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
-                    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
-                },
-            },
-            "mm_tokens_per_image": 4,
-            "image_token_index": IMAGE,
-        },
-        regrouping=2,
-    ),
-}
-FAMILIES["idefics3"].config["scale_factor"] = 2
-FAMILIES["smolvlm"].config["scale_factor"] = 2
+QUESTION = "what colour is the circle"
 
 
 @dataclass(frozen=True)
@@ -180,23 +43,12 @@ class Tiny:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def tiny(request: Any, tmp_path_factory: pytest.TempPathFactory, mini_dir: Path) -> Tiny:
-    return make(request.param, tmp_path_factory.mktemp(request.param), mini_dir)
+def tiny(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return make(request.param, tmp_path_factory.mktemp(request.param))
 
 
-def make(name: str, folder: Path, mini_dir: Path) -> Tiny:
-    """Every parameter is random, so that none can be forgotten unnoticed."""
-    family = FAMILIES[name]
-    torch.manual_seed(0)
-    config = getattr(hf, f"{family.model}Config")(**json.loads(json.dumps(family.config)))
-    model = getattr(hf, f"{family.model}ForConditionalGeneration")(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.15)
-    model.save_pretrained(folder)
-    for file in mini_dir.glob("tokenizer*"):
-        shutil.copy(file, folder)
-    return Tiny(folder, family, model)
+def make(name: str, folder: Path) -> Tiny:
+    return Tiny(folder, FAMILIES[name], write(name, folder))
 
 
 @pytest.fixture(scope="module")
@@ -467,8 +319,8 @@ def test_a_change_in_one_corner_of_the_picture_moves_that_corners_token_most(tin
     assert int(moved.argmax()) == side - 1
 
 
-def test_mrope_positions_equal_transformers(tmp_path: Path, mini_dir: Path) -> None:
-    tiny = make("qwen2-vl", tmp_path, mini_dir)
+def test_mrope_positions_equal_transformers(tmp_path: Path) -> None:
+    tiny = make("qwen2-vl", tmp_path)
     ids = torch.tensor([[1, 7, *[IMAGE] * 16, 8, 9, 10]])
     grid = torch.tensor([[1, 8, 8]])
     wanted, _ = tiny.model.model.get_rope_index(ids, (ids == IMAGE).int(), image_grid_thw=grid)
@@ -481,12 +333,12 @@ def test_mrope_positions_equal_transformers(tmp_path: Path, mini_dir: Path) -> N
     ]
 
 
-def test_refusals_say_why(tmp_path: Path, mini_dir: Path) -> None:
+def test_refusals_say_why(tmp_path: Path) -> None:
     config = {"architectures": ["Qwen3VLForConditionalGeneration"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="extra mergers feed early layers"):
         load_image_llm(BaseConfig("q3", str(tmp_path)))
-    tiny = make("idefics3", tmp_path / "tiny", mini_dir)
+    tiny = make("idefics3", tmp_path / "tiny")
     facts = {"image_size": 32, "layer": -1}
     with pytest.raises(ConfigError, match="regroups"):
         load_tower(BaseConfig("x", str(tiny.folder), **facts), device="cpu")

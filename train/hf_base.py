@@ -125,5 +125,5 @@ def _load_llm(
     if tied:
         llm.lm_head.weight = llm.get_input_embeddings().weight
     restore_buffers(llm, device)
-    model: PreTrainedModel = llm.eval()
+    model: PreTrainedModel = llm
     return model
