@@ -80,16 +80,15 @@ def gpu_check(config: GpuCheckConfig, console: Console) -> bool:
     tower, llm = load_tower(base, "float32", "cpu"), load_image_llm(base)
     batch = _batch(base, llm, tower.encode(images[:2]).clone(), config.questions)
     wanted = _outputs(tower, llm, images[:2], batch)
-    del tower, llm
     record: dict[str, Any] = {"base": base.name, "device": str(device), "parity": {}, "speed": {}}
     for name, limit in LIMITS.items():
+        del tower, llm  # before the next ones are loaded beside them
         tower = load_tower(base, name, str(device))
         llm = load_image_llm(base, device, getattr(torch, name))
         found = _outputs(tower, llm, images[:2], batch)
         record["parity"][name] = _compare(found, wanted, limit)
         with intra_op_threads(llm.llm):
             record["speed"][name] = _speed(config, tower, llm, images, batch)
-        del tower, llm  # before the next ones are loaded beside them
     config.out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(config.out, (json.dumps(record, indent=1) + "\n").encode(), "gpu-check")
     console.print(*_tables(record), f"figures: {config.out}", sep="\n")
