@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,7 +144,7 @@ def rehearse(config: RehearseConfig, console: Console) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"rehearse-{config.base}-", dir=config.folder))
     console.print(f"checkpoint of made-up weights: {plan.nbytes / 1e9:.2f} GB in {folder}")
     try:
-        with Memory() as memory:
+        with _stopped_by_sigterm(), Memory() as memory:
             figures = Figures(console, memory)
             with figures.phase("write"), _progress(console) as progress:
                 task = progress.add_task("write", total=plan.nbytes)
@@ -219,7 +220,9 @@ def _perform(
         model.eval()
         question = Item("rehearsal", prompter.render("what happens", None, tokens), video)
         batch_left = collate([question], llm.pad_token_id, side="left")
-        reply = answer(model, batch_left, llm, config.max_new_tokens)[0]
+        # Made-up weights may say the stop token at any time; no token has this id.
+        endless = replace(llm, stop_ids=(-1,))
+        reply = answer(model, batch_left, endless, config.max_new_tokens)[0]
     return {
         "num_frames": config.num_frames,
         "num_patches": plan.num_patches,
@@ -229,8 +232,21 @@ def _perform(
         "loss": loss.item(),
         "layer_forwards": len(passes),
         "new_tokens": reply.num_tokens,
-        "finish_reason": reply.finish_reason,
     }
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does, so that a batch system's limit leaves no 14 GB behind."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _checkpointing(llm: Any, what: Literal["enable", "disable"]) -> Callable[..., None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +17,7 @@ from features.errors import ConfigError
 from features.layouts import CheckpointParts
 from pipelines import rehearse_checkpoint
 from pipelines.__main__ import main
-from pipelines.rehearse import RehearseConfig, rehearse
+from pipelines.rehearse import RehearseConfig, memory_now, rehearse
 from pipelines.rehearse_checkpoint import Rehearsal, write_checkpoint
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -32,7 +33,7 @@ def test_one_step_and_one_answer(base: str, tmp_path: Path) -> None:
     figures = json.loads(out.read_text())
     assert 0 < figures["loss"] < 20
     assert figures["layer_forwards"] == 2  # once forward, once again for the gradient
-    assert figures["new_tokens"] == 8 or figures["finish_reason"] == "stop"
+    assert figures["new_tokens"] == 8
     assert figures["video_tokens"] == (9 + 16 if base == "llava-1.5-7b" else 2 * 16)
     assert list(figures["phases"]) == ["write", "tower", "load", "train", "generate"]
     for phase in figures["phases"].values():
@@ -42,20 +43,24 @@ def test_one_step_and_one_answer(base: str, tmp_path: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, signal.SIGTERM])
 def test_the_checkpoint_goes_away_whatever_happens(
-    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: type[BaseException] | signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         assert list(tmp_path.glob("rehearse-*/model-*.safetensors"))
-        raise error
+        if isinstance(error, signal.Signals):
+            signal.raise_signal(error)
+        else:
+            raise error
 
     monkeypatch.setattr("pipelines.rehearse._perform", fail)
+    raised = KeyboardInterrupt if isinstance(error, signal.Signals) else error
     config = RehearseConfig("qwen-vl", "tiny", tmp_path, out=tmp_path / "out" / "x.json")
-    with pytest.raises(error):
+    with pytest.raises(raised):
         rehearse(config, Console(quiet=True))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    with pytest.raises(error):
+    with pytest.raises(raised):
         rehearse(replace(config, keep=True), Console(quiet=True))
     assert len(list(tmp_path.glob("rehearse-*/config.json"))) == 1
 
@@ -81,6 +86,13 @@ def test_a_full_disk_and_a_wrong_base_are_said(
     with pytest.raises(ConfigError, match="not enough room"):
         write_checkpoint(Rehearsal.read("qwen-vl", "tiny"), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.rehearse._STATUS", Path("/nowhere/status"))
+    held, mapped = memory_now()
+    assert 10e6 < held < 100e9
+    assert mapped == 0
 
 
 LOAD = """
