@@ -29,7 +29,7 @@ WHERE = --base $(BASE) --dataset $(DATASET) $(call flag,VIDEOS,videos) \
 	$(call flag,ANNOTATIONS,annotations) --features $(FEATURES) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check extract train eval reeval report inspect mini clean
+.PHONY: help setup demo test soak check extract train eval reeval report inspect rehearse gpu-check mini clean
 
 help: ## this list
 	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
@@ -70,6 +70,12 @@ inspect: $(STAMP) ## what BASE is (recipe, folder or hub id), and whether its fi
 
 mini: $(STAMP) ## train the embedded base from scratch into assets/mini (25 minutes)
 	@$(RUN) mini $(ARGS)
+
+rehearse: $(STAMP) ## BASE=llava-1.5-7b or qwen-vl at full size, made-up weights (14 or 19 GB of disk)
+	@$(RUN) rehearse --base $(BASE) $(ARGS)
+
+gpu-check: $(STAMP) ## BASE on an accelerator: parity with the CPU, speed against the floors
+	@$(RUN) gpu-check --base $(BASE) $(ARGS)
 
 check: $(STAMP) ## ruff, mypy strict, import-linter
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports

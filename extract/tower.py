@@ -60,6 +60,7 @@ class Tower:
         self.dtype: torch.dtype = getattr(torch, compute_dtype)
         self._normalisation = normalisation
         self._encoder = encoder.eval().requires_grad_(False)
+        self.num_parameters = sum(parameter.numel() for parameter in encoder.parameters())
 
     @torch.inference_mode()
     def encode(self, images: UInt8[np.ndarray, "B S S 3"]) -> Float[Tensor, "B N D"]:

@@ -23,6 +23,8 @@ STAGES = {
     "report": "stage 4: report.json and report.html of evaluated runs",
     "inspect": "what a base is, and whether its files are whole: inspect BASE",
     "mini": "train the embedded base from scratch",
+    "rehearse": "a published base at full size with made-up weights: one step, one answer",
+    "gpu-check": "parity and speed of a base on this machine's accelerator",
 }
 
 
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
         print("usage: python -m pipelines <stage> [--config recipe.yaml] [--key value ...]\n")
-        print("\n".join(f"  {name:8} {text}" for name, text in STAGES.items()))
+        print("\n".join(f"  {name:9} {text}" for name, text in STAGES.items()))
         print("\n`python -m pipelines <stage> --help` lists its options.")
         return 0
     _quieten()

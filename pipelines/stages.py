@@ -167,6 +167,20 @@ def run_mini(config: Any) -> None:
     make_mini(config)
 
 
+def run_rehearse(config: Any) -> None:
+    """`rehearse`."""
+    from pipelines.rehearse import rehearse
+
+    rehearse(config, console)
+
+
+def run_gpu_check(config: Any) -> int:
+    """`gpu-check`: 2 when a part is too far from the CPU's float32."""
+    from pipelines.gpu_check import gpu_check
+
+    return 0 if gpu_check(config, console) else 2
+
+
 def _demo_configs() -> tuple[type[Any], ...]:
     from pipelines.demo import DemoConfig
 
@@ -197,6 +211,18 @@ def _mini_configs() -> tuple[type[Any], ...]:
     return (MiniConfig,)
 
 
+def _rehearse_configs() -> tuple[type[Any], ...]:
+    from pipelines.rehearse import RehearseConfig
+
+    return (RehearseConfig,)
+
+
+def _gpu_check_configs() -> tuple[type[Any], ...]:
+    from pipelines.gpu_check import GpuCheckConfig
+
+    return (GpuCheckConfig,)
+
+
 STAGES = {
     "demo": Stage(_demo_configs, run_demo),
     "extract": Stage(_extract_configs, run_extract),
@@ -205,4 +231,6 @@ STAGES = {
     "report": Stage(lambda: (Selection, ReportConfig), run_report),
     "inspect": Stage(lambda: (Selection,), run_inspect),
     "mini": Stage(_mini_configs, run_mini),
+    "rehearse": Stage(_rehearse_configs, run_rehearse),
+    "gpu-check": Stage(_gpu_check_configs, run_gpu_check),
 }
