@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +25,13 @@ from torch import Tensor
 
 from extract.tower import Tower, load_tower
 from features.config import BaseConfig
+from features.describe import load_base
 from features.device import intra_op_threads, pick_device
 from features.durable import replace_file
 from features.errors import ConfigError
-from features.recipes import load_recipe
 from features.spec import ComputeDtype
 from train.data import Batch, Item, Video, collate
+from train.decode import decode_greedily
 from train.image_llm import ImageLLM, load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
@@ -45,7 +46,7 @@ class GpuCheckConfig:
     """What is checked and how long."""
 
     base: str = "mini"
-    """Base recipe: a name in pipelines/recipes/bases, or a YAML file."""
+    """Base: a recipe, a YAML file, or a checkpoint (folder, hub id)."""
     device: str = "auto"
     """auto (cuda or mps) or a torch device; `cpu` runs the same checks without an accelerator."""
     images: int = 16
@@ -74,7 +75,7 @@ def gpu_check(config: GpuCheckConfig, console: Console) -> bool:
     if device.type == "cpu" and config.device != "cpu":
         do = "run this where there is one, or say --device cpu"
         raise ConfigError("no accelerator here", wanted="cuda or mps", do=do)
-    base = load_recipe("bases", config.base, BaseConfig)
+    base = load_base(config.base)
     shape = config.images, base.image_size, base.image_size, 3
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     tower, llm = load_tower(base, "float32", "cpu"), load_image_llm(base)
@@ -112,8 +113,8 @@ def _outputs(tower: Tower, llm: ImageLLM, images: Any, batch: Batch) -> dict[str
     aligner = deepcopy(llm.aligner).to(device, dtype)
     valid = torch.ones(seen.shape[:2], dtype=torch.bool, device=device)
     projector = VideoProjector(llm.aligner, llm.hidden_size, ProjectorSwitches())
-    embeds = VideoLLM.of(projector, llm).embed(batch.to(device))[:1]
-    logits = cast(Any, llm.llm)(inputs_embeds=embeds).logits
+    model = VideoLLM.of(projector, llm)
+    logits = model.logits(model.hidden(batch.to(device)).last_hidden_state)[:1]
     found = {"tower": seen, "aligner": aligner(seen, valid)[0], "logits": logits}
     return {name: tensor.float().cpu() for name, tensor in found.items()}
 
@@ -152,10 +153,8 @@ def _speed(
         loss.backward()
         model.zero_grad()
 
-    @torch.inference_mode()
     def decode(count: int) -> None:
-        tokens = {"min_new_tokens": count, "max_new_tokens": count, "do_sample": False}
-        language.generate(inputs_embeds=model.embed(here), pad_token_id=llm.pad_token_id, **tokens)
+        decode_greedily(model, here, stop_ids=(-1,), max_new_tokens=count)  # nothing stops it
 
     eyes = 2 * tower.num_parameters * tower.num_patches * len(images) / rate
     encode, train = (_seconds(f, device, least) for f in (lambda: tower.encode(images), step))
