@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
 
 from extract.patch_encoder import PatchEncoder
-from features.errors import ConfigError
+from features.errors import CheckpointError, ConfigError
 from features.load_module import fill, restore_buffers
 from features.tower_files import TowerFiles
 
@@ -34,11 +35,15 @@ def build_hf(
     """The tower of a base of transformers with the checkpoint's weights.
 
     Raises:
-        CheckpointError: tensors do not fit the config.
+        CheckpointError: the config cannot be read, or tensors do not fit it.
         ConfigError: no such layer, or an image size that cannot be cut into whole tokens.
     """
     layout = files.parts.layout.name
-    config: Any = AutoConfig.from_pretrained(files.parts.folder)
+    try:
+        config: Any = AutoConfig.from_pretrained(files.parts.folder, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
+        where = files.parts.folder / "config.json"
+        raise CheckpointError("cannot read the configuration", where=where, got=error) from error
     vision = config.vision_config
     vision.vision_use_head = False  # SigLIP's pooling has no use here
     vision._attn_implementation = "sdpa"

@@ -344,3 +344,12 @@ def test_refusals_say_why(tmp_path: Path) -> None:
         load_tower(BaseConfig("x", str(tiny.folder), **facts), device="cpu")
     with pytest.raises(ConfigError, match="one layer to take"):
         load_tower(BaseConfig("x", str(tiny.folder), **{**facts, "layer": -2}), device="cpu")
+
+
+def test_a_config_that_transformers_cannot_read_is_one_clear_error(tmp_path: Path) -> None:
+    tiny = make("idefics3", tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "text_config": 3}))
+    for load in (load_image_llm, load_tower):
+        with pytest.raises(CheckpointError, match=r"cannot read the configuration.*config\.json"):
+            load(tiny.base)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.activations import ACT2FN
@@ -40,7 +41,11 @@ def load_hf(
         CheckpointError: tensors do not fit the config, or there is no tokenizer.
     """
     layout = parts.layout.name
-    config: Any = AutoConfig.from_pretrained(parts.folder)
+    try:
+        config: Any = AutoConfig.from_pretrained(parts.folder, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
+        where = parts.folder / "config.json"
+        raise CheckpointError("cannot read the configuration", where=where, got=error) from error
     aligner = _load_aligner(layout, config, parts)
     llm = _load_llm(config, parts, device, dtype)
     tokenizer = load_tokenizer(parts)

@@ -29,14 +29,15 @@ def load_llava_hf(
         CheckpointError: config or tensors do not make a LLaVA in front of a Llama.
     """
     record = parts.config
-    kind = record.get("text_config", {}).get("model_type", "llama")
+    said = record.get("text_config", {})
+    kind = said.get("model_type", "llama")
     if kind != "llama":
         where = parts.folder / "config.json"
         raise CheckpointError("no Llama in the checkpoint", where=where, got=kind, wanted="llama")
     config: Any = LlavaConfig.from_dict(record)
     text = config.text_config
     text.tie_word_embeddings = bool(
-        record.get("tie_word_embeddings") or record["text_config"].get("tie_word_embeddings")
+        record.get("tie_word_embeddings") or said.get("tie_word_embeddings")
     )
     with torch.device("meta"):
         aligner = MLPAligner(
