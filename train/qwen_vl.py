@@ -20,7 +20,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 from features.config import BaseConfig
 from features.errors import CheckpointError
-from features.layouts import CheckpointParts
+from features.layouts import CheckpointParts, few
 from features.load_module import fill
 from train.aligners import Resampler
 from train.image_llm import Language
@@ -34,6 +34,11 @@ _LAYER = {
     "mlp.w2.": "mlp.gate_proj.",
     "mlp.c_proj.": "mlp.down_proj.",
 }
+_PUBLISHED = (
+    *("ln_1.weight", "attn.c_attn.weight", "attn.c_attn.bias", "attn.c_proj.weight"),
+    *("ln_2.weight", "mlp.w1.weight", "mlp.w2.weight", "mlp.c_proj.weight"),
+)
+"""Tensors of a layer by their published names."""
 _PATTERN = "|".join(
     (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
@@ -88,6 +93,11 @@ def _load_llm(parts: CheckpointParts, device: torch.device, dtype: torch.dtype) 
     except KeyError as error:
         where = parts.folder / "config.json"
         raise CheckpointError("no such entry", where=where, got=f"no {error}") from error
+    layers = range(config.num_hidden_layers)
+    missing = [f"transformer.h.{i}.{name}" for i in layers for name in _PUBLISHED]
+    missing = [name for name in missing if name not in parts.files]
+    if missing:  # `fill` would name them as the stock LLM does
+        raise CheckpointError("tensors missing", where=f"{parts.folder} (LLM)", got=few(missing))
     config._attn_implementation = "sdpa"
     with torch.device("meta"):
         llm = Qwen2ForCausalLM(config)
