@@ -11,8 +11,7 @@ from open_clip.transformer import LayerNorm, QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from extract.patch_encoder import PatchEncoder
-from features.errors import CheckpointError, ConfigError
-from features.layouts import few
+from features.errors import CheckpointError, ConfigError, few
 from features.load_module import fill
 from features.tower_files import TowerFiles
 

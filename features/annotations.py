@@ -43,7 +43,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from features.config import SplitConfig
-from features.errors import AnnotationError
+from features.errors import AnnotationError, few
 from features.plan import VIDEO_SUFFIXES
 from features.spec import canonical_json
 
@@ -134,7 +134,9 @@ def load_annotations(split: SplitConfig) -> list[QASample]:
         raise AnnotationError("no questions in the file", where=split.questions, wanted=wanted)
     repeated = _repeated([sample.sample_id for sample in samples])
     if repeated:
-        raise AnnotationError("sample ids repeat", where=split.questions, got=_few(repeated))
+        raise AnnotationError(
+            "sample ids repeat", where=split.questions, got=few([repr(name) for name in repeated])
+        )
     return samples
 
 
@@ -275,7 +277,9 @@ def _qa_pairs(questions: list[_Row], split: SplitConfig) -> Iterator[QASample]:
     for what, ids in faults.items():
         if ids:
             where = f"{split.questions} and {split.answers}"
-            raise AnnotationError(what, where=where, got=f"question_id {_few(ids)}")
+            raise AnnotationError(
+                what, where=where, got=f"question_id {few([repr(name) for name in ids])}"
+            )
     for key, row in zip(asked, questions, strict=True):
         video, reply = split.id_prefix + row.text("video_name"), answers[key]
         yield QASample(
@@ -285,11 +289,6 @@ def _qa_pairs(questions: list[_Row], split: SplitConfig) -> Iterator[QASample]:
 
 def _repeated(ids: Sequence[str]) -> list[str]:
     return [name for name, count in Counter(ids).items() if count > 1]
-
-
-def _few(ids: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in ids[:5])
-    return shown if len(ids) <= 5 else f"{shown} and {len(ids) - 5} more"
 
 
 _READ_ROWS: dict[str, Callable[[Path], list[_Row]]] = {"tgif": _tsv_rows, "jsonl": _jsonl_rows}

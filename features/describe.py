@@ -14,7 +14,8 @@ from features.checkpoint_files import read_json, resolve_checkpoint
 from features.config import BaseConfig
 from features.errors import CheckpointError
 from features.layouts import detect_layout
-from features.recipes import load_recipe, recipe_path
+from features.recipes import load_recipe
+from features.tower_files import clip_config
 
 _MEANS = {0.48145466: "clip", 0.5: "half", 0.485: "imagenet"}
 """First channel of image_mean -> name of the normalisation."""
@@ -32,7 +33,6 @@ def load_base(name: str) -> BaseConfig:
     is_folder = (Path(name) / "config.json").is_file()
     if is_folder or ("/" in name and not name.endswith((".yaml", ".yml"))):
         return describe(name)
-    recipe_path("bases", name)
     return load_recipe("bases", name, BaseConfig)
 
 
@@ -46,13 +46,12 @@ def describe(checkpoint: str) -> BaseConfig:
     folder = resolve_checkpoint(checkpoint)
     layout = detect_layout(folder).name
     config = read_json(folder / "config.json")
-    name = (Path(checkpoint) if Path(checkpoint).is_dir() else Path(checkpoint.split("/")[-1])).name
     try:
         facts = _DESCRIBE[layout](config, folder)
     except KeyError as error:
         where = folder / "config.json"
         raise CheckpointError("no such entry", where=where, got=f"no {error}") from error
-    return BaseConfig(name=name.lower(), checkpoint=checkpoint, **facts)
+    return BaseConfig(name=Path(checkpoint).name.lower(), checkpoint=checkpoint, **facts)
 
 
 def _llava_hf(config: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -66,12 +65,12 @@ def _llava_hf(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _llava(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The original: its eyes are a CLIP elsewhere, whose config tells the image size."""
-    tower = read_json(resolve_checkpoint(config["mm_vision_tower"]) / "config.json")
+    tower = clip_config(resolve_checkpoint(config["mm_vision_tower"]))
     marked = bool(config.get("mm_use_im_start_end"))
     padded = config.get("image_aspect_ratio") == "pad"
     return {
         "layer": config["mm_vision_select_layer"],
-        "image_size": tower.get("vision_config", tower)["image_size"],
+        "image_size": tower["image_size"],
         "preprocessing": "pad-bicubic" if padded else "crop-bicubic",
         "prompt": "vicuna-v1-start-end" if marked else "vicuna-v1",
         "image_token": "<im_patch>" if marked else "<image>",

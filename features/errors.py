@@ -65,3 +65,9 @@ class VideoError(RedVillmError):
 
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
         return VideoError, (self.code, str(self))
+
+
+def few(names: list[str], count: int = 5) -> str:
+    """The first of many names, for a message."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from features.checkpoint_files import CheckpointFiles, read_json
-from features.errors import CheckpointError
+from features.errors import CheckpointError, few
 
 Part = Literal["tower", "aligner", "llm", "unused"]
 Table = Mapping[str, tuple[Part, str]]
@@ -245,9 +245,3 @@ class CheckpointParts:
         if not found:
             raise CheckpointError("no such tensors", where=self.folder, wanted=wanted)
         return found
-
-
-def few(names: list[str], count: int = 5) -> str:
-    """The first of many names."""
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more

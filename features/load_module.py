@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from features.errors import CheckpointError
-from features.layouts import few
+from features.errors import CheckpointError, few
 
 
 def fill(

@@ -57,6 +57,11 @@ def window_pool(x: Float[Tensor, "*B N D"], window: int) -> Float[Tensor, "*B M 
     return pooled.reshape(*batch, cells * cells, width)
 
 
+def grid_side(count: int) -> int:
+    """Side of the smallest square grid with room for `count` cells, at least 1."""
+    return isqrt(max(count - 1, 0)) + 1
+
+
 def resize_positions(table: Float[Tensor, "M D"], side: int) -> Float[Tensor, "N D"]:
     """A square table of positions on another square grid: bicubic, in float32, row-major."""
     before = isqrt(len(table))

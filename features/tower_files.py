@@ -88,7 +88,7 @@ def tower_files(base: BaseConfig) -> TowerFiles:
         if not parts.names("tower"):
             return _clip(str(named), base.image_size)
         # A tower that was trained along is in the checkpoint; what it looks like is not.
-        config = _clip_config(resolve_checkpoint(str(named)))
+        config = clip_config(resolve_checkpoint(str(named)))
         return TowerFiles(parts, config, "clip", base.image_size)
     key = "visual" if parts.layout.name == "qwen-vl" else "vision_config"
     kind = {"llava-hf": "clip", "qwen-vl": "qwen-vl"}.get(parts.layout.name, "transformers")
@@ -98,10 +98,10 @@ def tower_files(base: BaseConfig) -> TowerFiles:
 def _clip(checkpoint: str, image_size: int) -> TowerFiles:
     folder = resolve_checkpoint(checkpoint)
     parts = CheckpointParts.open(folder, "clip")
-    return TowerFiles(parts, _clip_config(folder), "clip", image_size)
+    return TowerFiles(parts, clip_config(folder), "clip", image_size)
 
 
-def _clip_config(folder: Path) -> dict[str, Any]:
+def clip_config(folder: Path) -> dict[str, Any]:
     """Of a CLIP, or of its vision half alone."""
     config = read_json(folder / "config.json")
     found: dict[str, Any] = config.get("vision_config") or config

@@ -7,7 +7,6 @@ Token by token (LLaVA), or a resampler that always gives as many tokens as it ha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from math import isqrt
 from typing import Literal
 
 import torch
@@ -16,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from features.errors import ConfigError
-from features.pooling import resize_positions
+from features.pooling import grid_side, resize_positions
 
 Reading = Literal["resampler", "resampler-grid", "tokenwise"]
 
@@ -187,10 +186,10 @@ class Resampler(Aligner):
         counts = lengths.tolist()
         path = self.value_path
         kv = path.ln_kv(path.kv_proj(x))
-        keys = self.k_proj(kv + self._rows(self.pos_embed, counts, x.shape[1]))
+        positions = self._rows(self.pos_embed, counts, x.shape[1])
+        keys = self.k_proj(kv + positions)
         if self.grid:
-            query = self.ln_q(self._rows(self.query, counts, x.shape[1]))
-            queries = query + self._rows(self.pos_embed, counts, x.shape[1])
+            queries = self.ln_q(self._rows(self.query, counts, x.shape[1])) + positions
             exists = valid
         else:
             queries = (self.ln_q(self.query) + self.pos_embed).expand(len(x), -1, -1)
@@ -213,5 +212,4 @@ class Resampler(Aligner):
 
 
 def _raster(table: Float[Tensor, "Q H"], count: int, length: int) -> Float[Tensor, "S H"]:
-    side = isqrt(max(count - 1, 0)) + 1  # ceil(sqrt(count)), at least 1
-    return F.pad(resize_positions(table, side)[:count], (0, 0, 0, length - count))
+    return F.pad(resize_positions(table, grid_side(count))[:count], (0, 0, 0, length - count))

@@ -84,11 +84,10 @@ def load_image_llm(
     _check_image_token(base, parts, image)
     stop = _stop_ids(base, found.tokenizer, vocabulary, parts)
     pad = found.tokenizer.pad_token_id
-    llm = found.llm.requires_grad_(False)
     return ImageLLM(
         name=base.name,
-        aligner=found.aligner.requires_grad_(False),
-        llm=llm,
+        aligner=found.aligner,
+        llm=found.llm,
         tokenizer=found.tokenizer,
         image_token_id=image,
         stop_ids=stop,

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaTokenizer, LlavaConfig
 from transformers.activations import ACT2FN
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from features.checkpoint_files import CheckpointFiles, read_json, resolve_checkpoint
 from features.config import BaseConfig
 from features.errors import CheckpointError
 from features.layouts import CheckpointParts
-from features.load_module import fill
+from features.load_module import fill, restore_buffers
 from train.aligners import Aligner, LinearAligner, MLPAligner
 from train.image_llm import Language
 
@@ -139,8 +138,7 @@ def make_llama(
     tied = {"lm_head.weight": "model.embed_tokens.weight"} if config.tie_word_embeddings else {}
     fill(llm, tensors, where, device, dtype, tied)
     llm.tie_weights()
-    # The rotary table is not in the checkpoint and was made on the meta device.
-    llm.model.rotary_emb = LlamaRotaryEmbedding(config).to(device)
+    restore_buffers(llm, device)
     return llm
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from math import isqrt
-
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from features.pooling import grid_side
 
 
 def mrope(start: int, temporal: int, spatial: int, length: int) -> Int[Tensor, "3 L"]:
@@ -24,7 +24,7 @@ def mrope(start: int, temporal: int, spatial: int, length: int) -> Int[Tensor, "
     """
     frames = torch.zeros(3, temporal, dtype=torch.long)
     frames[0] = torch.arange(temporal)
-    side = isqrt(max(spatial - 1, 0)) + 1
+    side = grid_side(spatial)
     cell = torch.arange(spatial)
     image = torch.stack([torch.zeros_like(cell), cell // side, cell % side])
     stretches, offset = [], 0

@@ -16,12 +16,11 @@ import tiktoken
 import torch
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
-from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
 from features.config import BaseConfig
-from features.errors import CheckpointError
-from features.layouts import CheckpointParts, few
-from features.load_module import fill
+from features.errors import CheckpointError, few
+from features.layouts import CheckpointParts
+from features.load_module import fill, restore_buffers
 from train.aligners import Resampler
 from train.image_llm import Language
 
@@ -102,8 +101,7 @@ def _load_llm(parts: CheckpointParts, device: torch.device, dtype: torch.dtype) 
     with torch.device("meta"):
         llm = Qwen2ForCausalLM(config)
     fill(llm, _stock_names(parts), f"{parts.folder} (LLM)", device, dtype)
-    # The rotary table is not in the checkpoint and was made on the meta device.
-    llm.model.rotary_emb = Qwen2RotaryEmbedding(config).to(device)
+    restore_buffers(llm, device)
     return llm
 
 
