@@ -5,8 +5,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -15,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from extract_zygote import Zygote
 from rich.console import Console
 
 from extract.decode_child import DecodeChild
@@ -255,33 +254,6 @@ def test_batches_fill_across_videos_and_pooling_follows_the_video() -> None:
         np.testing.assert_allclose(row.temporal[:, 0], np.array(numbers) + 50)
         np.testing.assert_allclose(row.spatial[:, 0], np.array([0, 100]) + np.mean(numbers))
         assert row.pts == tuple(map(float, numbers))
-
-
-class Zygote:
-    """Starts extractions that can be killed (see extract_zygote.py)."""
-
-    def __init__(self, mini: str, videos: Path) -> None:
-        script = Path(__file__).parent / "extract_zygote.py"
-        self._process = subprocess.Popen(
-            [sys.executable, str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._paths = mini, str(videos)
-
-    def run(self, features: Path, kill_at: str = "", kill_after_s: float | None = None) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        order: dict[str, object] = {"kill_at": kill_at, "kill_after_s": kill_after_s}
-        order["args"] = [str(features), *self._paths]
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.communicate()
 
 
 @pytest.fixture(scope="module")
