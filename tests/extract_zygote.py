@@ -1,8 +1,8 @@
 """Extractions that can be killed: a process that imports once and forks for each run.
 
-It reads a JSON line {"kill_at", "kill_after_s", "executor", "args": [features, mini, videos]} from
-stdin for each run, answers with the run's process id, and, when it has ended, with its exit status
-(negative: the signal).
+It reads a JSON line {"kill_at", "kill_after_s", "executor", "device", "args"} from stdin for each
+run, answers with the run's process id and, when it has ended, with its exit status (negative: the
+signal).
 """
 
 from __future__ import annotations
@@ -44,11 +44,13 @@ class Zygote:
         kill_at: str = "",
         kill_after_s: float | None = None,
         ray: bool = False,
+        device: str = "cpu",
     ) -> int:
         """Start a run; returns its process id."""
         assert self._process.stdin is not None
         order: dict[str, object] = {"kill_at": kill_at, "kill_after_s": kill_after_s}
-        order |= {"executor": "ray" if ray else "serial", "args": [str(features), *self._paths]}
+        order |= {"executor": "ray" if ray else "serial", "device": device}
+        order["args"] = [str(features), *self._paths]
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return self._answer()
@@ -70,12 +72,12 @@ class Zygote:
         return int(self._process.stdout.readline())
 
 
-def run(executor: str, features: str, mini: str, videos: str) -> None:
+def run(executor: str, device: str, features: str, mini: str, videos: str) -> None:
     config = ExtractConfig(
         Path(features),
         videos_per_shard=3,
         batch_size=20,
-        device="cpu",
+        device=device,
         executor=executor,  # type: ignore[arg-type]
     )
     base = BaseConfig("mini", mini, image_size=32, num_frames=8)
@@ -96,7 +98,7 @@ def main() -> None:
                 kill.daemon = True
                 kill.start()
             sys.stdout = sys.stderr  # the answers are ours
-            run(order["executor"], *order["args"])
+            run(order["executor"], order["device"], *order["args"])
             os._exit(0)
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)

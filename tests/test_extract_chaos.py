@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import torch
 from extract_zygote import Zygote
 
 from extract.options import ExtractConfig
@@ -146,3 +148,24 @@ def test_torn_at_random_moments_it_ends_the_same(
     assert FeatureStore(store).ids == tuple(f"v{index:03d}" for index in range(9 * kills))
     assert len(list((store / "commits").glob("0*.json"))) == -(-(9 * kills + 1) // 3)
     assert found.content_digest == undisturbed
+
+
+@pytest.mark.parametrize("kills", [2], indirect=True)
+def test_nodes_without_an_accelerator_decode_for_one_with(
+    mini: str, world: DatasetConfig, undisturbed: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    """No node but the first has CPUs to lend, no node but the second a place for the tower."""
+    if torch.cuda.is_available():
+        pytest.skip("the pretended GPU would be taken for a real one")
+    facts = {"object_store_memory": 100 * 2**20}
+    cluster.add_node(num_cpus=0, num_gpus=1, **facts)
+    zygote = Zygote(mini, world.videos, RAY_ADDRESS=cluster.address)
+    try:
+        zygote.start(tmp_path / "apart", ray=True, device="auto")
+        assert zygote.wait() == 0
+    finally:
+        zygote.close()
+    (store,) = (tmp_path / "apart").glob("world/*")
+    assert verify_store(store).content_digest == undisturbed
+    record = json.loads((store / "last_run.json").read_text())
+    assert (record["run"]["towers"], record["run"]["decoders"]) == (1, 1)
