@@ -46,7 +46,7 @@ def kills(request: pytest.FixtureRequest) -> int:
 def world(kills: int, tmp_path: Path, clip: Callable[..., Path]) -> DatasetConfig:
     """Long enough that every blow falls on a run that has got a little further."""
     root = tmp_path / "world"
-    for index in range(9 * kills):
+    for index in range(videos_for(kills)):
         clip(root / f"v{index:03d}.mp4", num_frames=40 - index % 30, seed=index)
     (root / "text.mp4").write_text("this is no video")
     return DatasetConfig("world", root)
@@ -92,6 +92,14 @@ def pids_of(names: tuple[bytes, ...]) -> list[int]:
     return sorted(found)
 
 
+def videos_for(kills: int) -> int:
+    return 15 * kills
+
+
+def shards_for(kills: int) -> int:
+    return -(-(videos_for(kills) + 1) // 3)
+
+
 def commits_in(folder: Path) -> int:
     return len(list(folder.glob("world/*/commits/0*.json")))
 
@@ -108,10 +116,13 @@ def tear(
     turns = [*VICTIMS, "driver"]
     driver = zygote.start(folder, ray=True)
     end = time.monotonic() + 120 + 30 * kills
-    while time.monotonic() < end and len(hit) < kills:
-        before = commits_in(folder)
-        while before == commits_in(folder) and time.monotonic() < end:
+    shards, before = shards_for(kills), -1
+    while len(hit) < kills and time.monotonic() < end:
+        if before == (before := commits_in(folder)):
             time.sleep(0.01)
+            continue
+        if before == shards:
+            break
         time.sleep(rng.uniform(0, 0.5))
         if nodes and len(hit) == kills // 2:
             cluster.remove_node(nodes.pop(rng.randrange(2)), allow_graceful=False)
@@ -145,8 +156,8 @@ def test_torn_at_random_moments_it_ends_the_same(
     (store,) = folder.glob("world/*")
     found = verify_store(store)
     assert found.problems == ()
-    assert FeatureStore(store).ids == tuple(f"v{index:03d}" for index in range(9 * kills))
-    assert len(list((store / "commits").glob("0*.json"))) == -(-(9 * kills + 1) // 3)
+    assert FeatureStore(store).ids == tuple(f"v{index:03d}" for index in range(videos_for(kills)))
+    assert len(list((store / "commits").glob("0*.json"))) == shards_for(kills)
     assert found.content_digest == undisturbed
 
 
