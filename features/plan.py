@@ -113,16 +113,26 @@ def find_videos(root: Path) -> dict[str, Path]:
     Raises:
         StoreError: no such folder, or two files with the same id (`a.mp4` and `a.mkv`).
     """
+    found = video_files(root)
+    for paths in found.values():
+        if len(paths) > 1:
+            names = [path.name for path in paths]
+            raise StoreError("two files for one video id", where=root, got=names)
+    return {video_id: paths[0] for video_id, paths in found.items()}
+
+
+def video_files(root: Path) -> dict[str, list[Path]]:
+    """As `find_videos`, but with all files of an id: one each, if all is well.
+
+    Raises:
+        StoreError: no such folder.
+    """
     if not root.is_dir():
         raise StoreError("no folder with videos there", where=root)
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     with disk_errors("cannot look through the folder", root):
         for path in _walk(root):
-            video_id = path.relative_to(root).with_suffix("").as_posix()
-            if video_id in found:
-                names = [found[video_id].name, path.name]
-                raise StoreError("two files for one video id", where=root, got=names)
-            found[video_id] = path
+            found.setdefault(path.relative_to(root).with_suffix("").as_posix(), []).append(path)
     return dict(sorted(found.items()))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 STAGES = {
     "demo": "videos to judged report on the embedded base",
+    "data": "what is there of a dataset (or of all) and what is not",
     "extract": "stage 1: sampled frames through the frozen ViT, pooled, into a store",
     "train": "stage 2: train the projectors on cached features",
     "eval": "stage 3: answer a split's questions and judge the answers",

@@ -105,6 +105,13 @@ def run_extract(where: Selection, config: Any) -> int:
     return 0 if all(s.ok or not s.planned for s in summaries) else 2
 
 
+def run_data(config: Any) -> int:
+    """`data`: 2 when something of a dataset is missing."""
+    from pipelines.data_table import show_data
+
+    return 0 if show_data(config, console) else 2
+
+
 def run_train(where: Selection, config: Any) -> None:
     """`train`."""
     from train.run import train
@@ -155,7 +162,7 @@ def run_report(where: Selection, config: ReportConfig) -> None:
         raise ConfigError("nothing evaluated there", where=root, do="run `make eval` first")
     runs = [NamedRun(name, tuple(folders)) for name, folders in found.items() if name != "replaced"]
     store = FeatureStore(find_store(where))
-    types = TYPE_NAMES.get(dataset, ())
+    types = TYPE_NAMES.get(dataset.removesuffix("-qa"), ())
     report = build_report(runs, root, seconds={}, fingerprints={}, store=store, type_names=types)
     console.print(terminal_table(report))
     console.print(f"report: {root / 'report.html'}")
@@ -201,6 +208,12 @@ def _extract_configs() -> tuple[type[Any], ...]:
     return Selection, ExtractConfig
 
 
+def _data_configs() -> tuple[type[Any], ...]:
+    from pipelines.data_table import DataConfig
+
+    return (DataConfig,)
+
+
 def _train_configs() -> tuple[type[Any], ...]:
     from train.run import TrainConfig
 
@@ -233,6 +246,7 @@ def _gpu_check_configs() -> tuple[type[Any], ...]:
 
 STAGES = {
     "demo": Stage(_demo_configs, run_demo),
+    "data": Stage(_data_configs, run_data),
     "extract": Stage(_extract_configs, run_extract),
     "train": Stage(_train_configs, run_train),
     "eval": Stage(_eval_configs, run_eval),
