@@ -195,15 +195,43 @@ def extend_plan(
     """
     _check_videos(videos, videos_per_shard)
     while True:
-        plan = load_plan(store)
-        known = plan.latest()
-        wanted = [v for v in videos if _is_due(v, known.get(v.video_id), statuses, retry_failed)]
-        part = len(plan.part_hashes) + 1
-        new = _place(wanted, part, max(plan.shards(), default=-1) + 1, videos_per_shard)
+        new = _next_part(load_plan(store), videos, videos_per_shard, statuses, retry_failed)
         # When another job published this part first, look at the plan again.
-        if not new or _publish(store, part, new):
-            break
+        if not new or _publish(store, new[0].part, new):
+            return _with_paths(load_plan(store), videos)
+
+
+def preview_plan(
+    store: Path,
+    videos: Sequence[SourceVideo],
+    videos_per_shard: int,
+    statuses: Mapping[str, str],
+    retry_failed: bool = False,
+) -> Plan:
+    """The plan that `extend_plan` would return; nothing is written, and there may be no store."""
+    _check_videos(videos, videos_per_shard)
     plan = load_plan(store)
+    new = _next_part(plan, videos, videos_per_shard, statuses, retry_failed)
+    hashes = {new[0].part: _part_hash(new)} if new else {}
+    return _with_paths(Plan(plan.rows + new, plan.part_hashes | hashes), videos)
+
+
+def _next_part(
+    plan: Plan,
+    videos: Sequence[SourceVideo],
+    videos_per_shard: int,
+    statuses: Mapping[str, str],
+    retry_failed: bool,
+) -> tuple[PlanRow, ...]:
+    """The rows to be added to a plan."""
+    known = plan.latest()
+    wanted = [v for v in videos if _is_due(v, known.get(v.video_id), statuses, retry_failed)]
+    part = len(plan.part_hashes) + 1
+    return _place(wanted, part, max(plan.shards(), default=-1) + 1, videos_per_shard)
+
+
+def _with_paths(plan: Plan, videos: Sequence[SourceVideo]) -> Plan:
+    """The plan with the files where they lie now."""
     paths = {video.video_id: video.path for video in videos if video.path}
     rows = tuple(replace(row, path=paths.get(row.video_id, row.path)) for row in plan.rows)
     return replace(plan, rows=rows)

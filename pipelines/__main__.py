@@ -82,13 +82,23 @@ def run_stage(name: str, args: list[str]) -> int:
         parser.add_class_arguments(cls, skip=known)
         known |= {field.name for field in dataclasses.fields(cls)}
     options = list(parser.get_defaults().keys())
+    flags = {f"--{f.name}" for cls in classes for f in dataclasses.fields(cls) if f.type == "bool"}
     try:
-        namespace = parser.instantiate(parser.parse_args(args))
+        namespace = parser.instantiate(parser.parse_args(_spell_out(args, flags)))
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise ConfigError(_explain(str(error), options), where=f"pipelines {name}") from error
     values: dict[str, Any] = dict(vars(namespace))
     picked = [cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)}) for cls in classes]
     return int(stage.run(*picked) or 0)
+
+
+def _spell_out(args: Sequence[str], flags: set[str]) -> list[str]:
+    """`--flag true` for a flag that stands alone, as people type it."""
+    spelt = []
+    for arg, following in zip(args, [*args[1:], "--"], strict=False):
+        alone = arg in flags and following.startswith("--")
+        spelt += [arg, "true"] if alone else [arg]
+    return spelt
 
 
 def _explain(message: str, known: Sequence[str]) -> str:

@@ -42,6 +42,14 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Rehearsal:
+    """Whether to do it."""
+
+    dry_run: bool = False
+    """Print the plan and how long it will take by a measured sample; write nothing."""
+
+
+@dataclass(frozen=True)
 class ReportConfig:
     """Which evaluations are compared."""
 
@@ -88,12 +96,19 @@ def run_demo(config: Any) -> None:
     demo(config, console)
 
 
-def run_extract(where: Selection, config: Any) -> int:
+def run_extract(where: Selection, how: Rehearsal, config: Any) -> int:
     """`extract`: 0 also when some videos failed (they are rows with codes), 2 when all did."""
+    base, dataset = where.load_base(), where.load_dataset()
+    wanted = annotated_ids(dataset, console)
+    if how.dry_run:
+        from extract.dry_run import dry_run
+        from pipelines.dry_run_table import show_dry_run
+
+        show_dry_run(dry_run(config, base, dataset, wanted), console)
+        return 0
     from extract.run import extract_all
 
-    base, dataset = where.load_base(), where.load_dataset()
-    summaries = extract_all(config, base, dataset, annotated_ids(dataset, console))
+    summaries = extract_all(config, base, dataset, wanted)
     table = Table("store", "wanted", "done now", "ok", "failed", "left to others")
     for s in summaries:
         failed = ", ".join(f"{code} {count}" for code, count in s.failed.items()) or "0"
@@ -205,7 +220,7 @@ def _demo_configs() -> tuple[type[Any], ...]:
 def _extract_configs() -> tuple[type[Any], ...]:
     from extract.options import ExtractConfig
 
-    return Selection, ExtractConfig
+    return Selection, Rehearsal, ExtractConfig
 
 
 def _data_configs() -> tuple[type[Any], ...]:
