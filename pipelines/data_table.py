@@ -64,7 +64,7 @@ def show_data(config: DataConfig, console: Console) -> bool:
     if check.unasked:
         console.print(f"nobody asks about {escape(few(check.unasked, 3))}")
     if check.listed and not config.checksums:
-        console.print("--checksums true hashes every video that is listed")
+        console.print("--checksums hashes every video that is listed")
     if todo and dataset.source:
         console.print(f"to be had: {escape(dataset.source)}")
     if config.missing:

@@ -48,8 +48,10 @@ def show_dry_run(plan: DryRun, console: Console) -> None:
         f"bottleneck: {plan.bottleneck} ({plan.towers} ViT on {sharing}, {plan.decoders} decoding "
         f"processes; one ViT keeps {told.decoders_a_tower:,.1f} of them busy)"
     )
-    times = [f"{n} {_time(plan.hours(n) * 3600)}" for n in MACHINES]
-    console.print(f"machines like this one, at best: {', '.join(times)}; nothing was written")
+    times = [f"{n}: {_time(plan.hours(n) * 3600)}" for n in MACHINES]
+    console.print(
+        f"time at best on so many machines like this one: {', '.join(times)}; nothing was written"
+    )
 
 
 def _time(seconds: float) -> str:

@@ -171,7 +171,7 @@ def test_the_command_prints_it(
         "11 wanted, 11 found, 0 missing",
         "sample: 8 of 11 videos, none failed",
         "bottleneck: ",
-        "machines like this one, at best: 1 ",
+        "on so many machines like this one: 1: ",
         "nothing was written",
     ):
         assert words in shown
