@@ -11,9 +11,13 @@ import importlib
 import os
 import re
 import sys
+import typing
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.stages import Stage
 
 STAGES = {
     "demo": "videos to judged report on the embedded base",
@@ -21,6 +25,7 @@ STAGES = {
     "train": "stage 2: train the projectors on cached features",
     "eval": "stage 3: answer a split's questions and judge the answers",
     "report": "stage 4: report.json and report.html of evaluated runs",
+    "store": "feature stores: verify, info, convert, merge, import, export, gc",
     "inspect": "what a base is, and whether its files are whole: inspect BASE",
     "mini": "train the embedded base from scratch",
     "rehearse": "a published base at full size with made-up weights: one step, one answer",
@@ -47,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rest = [arg for arg in args[1:] if arg != "--debug"]
         if args[0] == "inspect" and rest and not rest[0].startswith("-"):
             rest.insert(0, "--base")  # `inspect BASE`, as people type it
-        return run_stage(args[0], rest)
+        return run_verb(rest) if args[0] == "store" else run_stage(args[0], rest)
     except RedVillmError as error:
         if debug:
             raise
@@ -64,19 +69,40 @@ def run_stage(name: str, args: list[str]) -> int:
     Raises:
         ConfigError: an unknown option or key, or a value of the wrong type.
     """
+    return _run(name, STAGES[name], importlib.import_module("pipelines.stages").STAGES[name], args)
+
+
+def run_verb(args: list[str]) -> int:
+    """The same for `store <verb>`; without a verb all of them are listed."""
+    from features.errors import ConfigError
+    from features.recipes import did_you_mean
+    from pipelines.store_commands import VERBS
+
+    if not args or args[0] in ("-h", "--help"):
+        print("usage: python -m pipelines store <verb> STORE [...] [--key value ...]\n")
+        print("\n".join(f"  {name:9} {verb.text}" for name, verb in VERBS.items()))
+        print("\n`python -m pipelines store <verb> --help` lists its options.")
+        return 0
+    if args[0] not in VERBS:
+        raise ConfigError("no such verb", got=args[0], do=did_you_mean(args[0], VERBS))
+    verb = VERBS[args[0]]
+    return _run(f"store {args[0]}", verb.text, verb.stage, args[1:])
+
+
+def _run(name: str, description: str, stage: Stage, args: list[str]) -> int:
     import jsonargparse
 
     from features.errors import ConfigError
 
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    stage = importlib.import_module("pipelines.stages").STAGES[name]
     classes = stage.configs()
     parser = jsonargparse.ArgumentParser(
-        prog=f"python -m pipelines {name}", description=STAGES[name], exit_on_error=False
+        prog=f"python -m pipelines {name}", description=description, exit_on_error=False
     )
     parser.add_argument("--config", action="config", help="YAML recipe; later options win")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    known: set[str] = set()
+    _add_positional(parser, classes[0], stage.positional)
+    known: set[str] = set(stage.positional)
     for cls in classes:  # stages share a few options, such as the folder of runs
         parser.add_class_arguments(cls, skip=known)
         known |= {field.name for field in dataclasses.fields(cls)}
@@ -88,6 +114,17 @@ def run_stage(name: str, args: list[str]) -> int:
     values: dict[str, Any] = dict(vars(namespace))
     picked = [cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)}) for cls in classes]
     return int(stage.run(*picked) or 0)
+
+
+def _add_positional(parser: Any, cls: type[Any], names: Sequence[str]) -> None:
+    from docstring_parser import parse_from_object
+
+    texts = {found.arg_name: found.description for found in parse_from_object(cls).params}
+    for name, kind in typing.get_type_hints(cls).items():
+        if name in names:
+            several = typing.get_origin(kind) is list
+            item = typing.get_args(kind)[0] if several else kind
+            parser.add_argument(name, type=item, nargs="+" if several else None, help=texts[name])
 
 
 def _explain(message: str, known: Sequence[str]) -> str:

@@ -28,6 +28,8 @@ class Stage:
 
     configs: Callable[[], tuple[type[Any], ...]]
     run: Callable[..., int | None]
+    positional: tuple[str, ...] = ()
+    """Fields that are given by position; a list, which can only be the last, takes the rest."""
 
 
 @dataclass(frozen=True)

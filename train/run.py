@@ -25,7 +25,7 @@ from features.device import intra_op_threads, pick_device, pick_dtype
 from features.durable import replace_file
 from features.errors import ConfigError, FingerprintError, StoreError
 from features.recipes import did_you_mean
-from features.spec import SCHEMA_VERSION, FeatureSpec
+from features.spec import IMPORTED, SCHEMA_VERSION, FeatureSpec
 from features.store import FeatureStore
 from features.tower_files import base_eyes
 from train.card import model_card
@@ -256,12 +256,16 @@ def pick_budget(config: TrainConfig, base: BaseConfig) -> Budget:
 def check_store(base: BaseConfig, spec: FeatureSpec, store: Path) -> None:
     """Refuse features that were not made by the base's eyes.
 
+    Of imported ones only that is asked which whoever imported them said of these eyes.
+
     Raises:
         FingerprintError: naming the first setting that differs.
     """
+    imported = spec.tower.startswith(IMPORTED)
     for name, ours in base_eyes(base).items():
         theirs = getattr(spec, name)
-        if ours != theirs:
+        unknown = imported and (name in ("tower", "preprocessing") or theirs == IMPORTED)
+        if ours != theirs and not unknown:
             raise FingerprintError(
                 f"these features were made for another base: {name} differs",
                 where=store,

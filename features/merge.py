@@ -1,0 +1,88 @@
+"""Partial runs become one store: runs on several disks, or plans over different videos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from features.catalog import create_store, read_spec, read_statuses
+from features.copying import Filled, Place, Track, committed_places, fill_pending, read_places
+from features.errors import StoreError
+from features.plan import extend_plan
+from features.spec import require_same
+from features.writer import VideoRow
+
+
+def merge(
+    target: Path,
+    sources: Sequence[Path],
+    format: str = "zarr",  # noqa: A002 - the name users know it by
+    track: Track = iter,
+) -> Filled:
+    """Bring every video of the sources into the target, in new shards behind its own.
+
+    A video with features beats one that failed; between failures the target's stands, then that
+    of the source named first. Shards that the target planned and never did are filled when the
+    sources have all of their videos.
+
+    Args:
+        target: the store to make or to extend.
+        sources: stores of the same spec; they stay as they are.
+        format: file format of the shards written: `zarr` or `hdf5`.
+        track: shows progress.
+
+    Raises:
+        FingerprintError: the stores were made from different specs.
+        StoreError: two stores have different features of one video; a source is damaged; the
+            disk is full.
+    """
+    spec = read_spec(sources[0])
+    for other in sources[1:]:
+        require_same(
+            "fingerprint",
+            spec.fingerprint,
+            read_spec(other).fingerprint,
+            ours_is=str(sources[0]),
+            theirs_is=str(other),
+        )
+    create_store(target, spec)
+    there, known = [committed_places(source) for source in sources], _latest(target)
+    wanted = _choose(known, [_latest(source) for source in sources])
+    per_shard = max((len(rows) for places in there for rows in places.values()), default=1)
+    videos = [place.planned for place in wanted.values()]
+    plan = extend_plan(target, videos, per_shard, read_statuses(target), retry_failed=True)
+
+    def rows_of(shard: int) -> list[VideoRow] | None:
+        places = [wanted.get(row.video_id) for row in plan.shards()[shard]]
+        found = [place for place in places if place is not None]
+        return read_places(found) if len(found) == len(places) else None
+
+    return fill_pending(target, plan, rows_of, format, track)
+
+
+def _latest(store: Path) -> dict[str, Place]:
+    """The committed row that counts for each video: that of the latest shard."""
+    shards = committed_places(store).values()
+    return {place.row.video_id: place for places in shards for place in places}
+
+
+def _choose(known: Mapping[str, Place], offers: Sequence[Mapping[str, Place]]) -> dict[str, Place]:
+    """What the target lacks, by id.
+
+    Raises:
+        StoreError: features of one video that differ.
+    """
+    best = dict(known)
+    for offer in offers:
+        for video_id, place in offer.items():
+            standing = best.setdefault(video_id, place)
+            if standing.ok and place.ok and standing.row.sha256 != place.row.sha256:
+                raise StoreError(
+                    "two stores have different features of one video",
+                    where=f"video {video_id}",
+                    got=[f"{p.store}: {p.row.sha256[:12]}" for p in (standing, place)],
+                    do="merge without one of them; their files, hardware or locks differ",
+                )
+            if place.ok and not standing.ok:
+                best[video_id] = place
+    return {video_id: place for video_id, place in best.items() if known.get(video_id) != place}

@@ -1,0 +1,85 @@
+"""A store at a glance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features.catalog import content_digest, read_rows, read_spec, read_statuses
+from features.commit import load_commits
+from features.garbage import disk_usage, find_garbage, superseded_commits
+from features.plan import STATUS_OK, load_plan
+from features.reader import FeatureStore
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """What a store is and what it holds."""
+
+    store: str
+    spec: dict[str, Any]
+    """All fields, with schema version and fingerprint."""
+    patches: int | None
+    """N; None without a single video."""
+    width: int | None
+    """D; None without a single video."""
+    content_digest: str
+    ok: int
+    """Videos with features."""
+    failed: dict[str, int]
+    """Videos without, by failure code."""
+    waiting: int
+    """Planned videos that are not done."""
+    shards: dict[str, int]
+    """Committed shards by format, and those `waiting`."""
+    parts: int
+    """Parts of the plan."""
+    decoders: dict[str, int]
+    """Videos by decoder and its version."""
+    num_bytes: int
+    """On disk, garbage included."""
+    garbage_bytes: int
+    """What no marker vouches for; some of it may be under way."""
+    superseded_shards: int
+    """Shards with files, all of whose rows a later shard replaced."""
+
+
+def shard_formats(store: Path) -> dict[str, int]:
+    """Committed shards by file format."""
+    commits = load_commits(store, load_plan(store), read_spec(store).fingerprint)
+    return dict(Counter(commit.format for commit in commits.values()))
+
+
+def store_info(store: Path) -> StoreInfo:
+    """Look at markers, plan and one video.
+
+    Raises:
+        StoreError: no store there, or it is damaged.
+    """
+    features, plan = FeatureStore(store), load_plan(store)
+    statuses = read_statuses(store)
+    failed = Counter(status for status in statuses.values() if status != STATUS_OK)
+    shards = shard_formats(store)
+    rows = [row for row in read_rows(store).values() if row.status == STATUS_OK]
+    decoders = (f"{row.decoder} {row.decoder_version}".strip() for row in rows)
+    first = features[features.ids[0]].spatial.shape if features.ids else (None, None)
+    return StoreInfo(
+        store=str(store),
+        spec=features.spec.to_dict(),
+        patches=first[0],
+        width=first[1],
+        content_digest=content_digest(store),
+        ok=len(statuses) - failed.total(),
+        failed=dict(sorted(failed.items())),
+        waiting=len(plan.latest()) - len(statuses),
+        shards={**shards, "waiting": len(plan.shards()) - sum(shards.values())},
+        parts=len(plan.part_hashes),
+        decoders=dict(
+            Counter(f"{r.decoder} {r.decoder_version}".strip() for r in rows if r.sha256)
+        ),
+        num_bytes=disk_usage(store),
+        garbage_bytes=sum(garbage.num_bytes for garbage in find_garbage(store)),
+        superseded_shards=len(superseded_commits(store)),
+    )
