@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from features.catalog import compact_index, pending_shards, read_spec
@@ -114,16 +115,15 @@ def read_places(places: Sequence[Place]) -> list[VideoRow]:
 def _read_attempt(places: Sequence[Place]) -> Iterator[VideoRow]:
     """Rows of one attempt, whose files are opened once."""
     store, commit = places[0].store, places[0].commit
-    form, thumbs = get_format(commit.format), f"thumbs/{commit.stem}.zip"
+    form, thumbs = get_format(commit.format), store / "thumbs" / f"{commit.stem}.zip"
     try:
         with ExitStack() as stack:
             archive = reader = None
             if any(place.ok for place in places):
                 path = store / "shards" / f"{commit.stem}{form.suffix}"
                 reader = stack.enter_context(closing(form.open(path)))
-            if thumbs in commit.files:
-                file = stack.enter_context((store / thumbs).open("rb"))
-                archive = stack.enter_context(zipfile.ZipFile(file))
+            if thumbs.exists():
+                archive = stack.enter_context(zipfile.ZipFile(BytesIO(thumbs.read_bytes())))
             for place in places:
                 row, temporal, spatial = place.row, None, None
                 if reader is not None and place.ok:

@@ -48,13 +48,13 @@ def find_garbage(store: Path) -> list[Garbage]:
     ]
     commits = load_commits(store, load_plan(store), fingerprint)
     quarantined = _matching(store / "commits" / "quarantine", _QUARANTINED)
-    vouched = {name.split("/")[1] for commit in commits.values() for name in commit.files}
+    vouched = {commit.stem for commit in commits.values()}
     claimed = {_shard(name) for name in (*marker_names(store), *(p.name for p in quarantined))}
     spared = claimed - set(commits)
     found = [
         (path, "uncommitted attempt")
         for path in attempts
-        if path.name not in vouched and _shard(path.name) not in spared
+        if path.stem not in vouched and _shard(path.name) not in spared
     ]
     found += [(p, "quarantined marker") for p in quarantined if _shard(p.name) not in spared]
     for folder in (store, store / "plan", store / "commits"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from features.catalog import create_store, read_spec, read_statuses
 from features.copying import Filled, Place, Track, committed_places, fill_pending, read_places
 from features.errors import StoreError
-from features.plan import extend_plan
+from features.plan import SourceVideo, extend_plan
 from features.spec import require_same
 from features.writer import VideoRow
 
@@ -49,7 +49,8 @@ def merge(
     there, known = [committed_places(source) for source in sources], _latest(target)
     wanted = _choose(known, [_latest(source) for source in sources])
     per_shard = max((len(rows) for places in there for rows in places.values()), default=1)
-    videos = [place.planned for place in wanted.values()]
+    planned = [place.planned for place in wanted.values()]
+    videos = [SourceVideo(row.video_id, row.path, row.size, row.digest) for row in planned]
     plan = extend_plan(target, videos, per_shard, read_statuses(target), retry_failed=True)
 
     def rows_of(shard: int) -> list[VideoRow] | None:

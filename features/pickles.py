@@ -45,7 +45,7 @@ class _Array:
 class _FromBuffer(_Array):
     """Stands for numpy's `_frombuffer`, as protocol 5 spells an array."""
 
-    def __init__(self, data: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> None:
+    def __init__(self, data: Any, dtype: Any, shape: Any, order: Any) -> None:
         self.state = shape, dtype, order == "F", data
 
 
@@ -123,9 +123,10 @@ def split_rows(
 def join_rows(
     temporal: Float[np.ndarray, "T D"], spatial: Float[np.ndarray, "N D"], num_frames: int
 ) -> Float16[np.ndarray, "rows D"]:
-    """The inverse of `split_rows`."""
+    """The inverse of `split_rows`; what float16 cannot hold becomes infinite."""
     padding = np.zeros((num_frames - len(temporal), temporal.shape[1]), np.float16)
-    return np.concatenate([temporal.astype(np.float16), padding, spatial.astype(np.float16)])
+    with np.errstate(over="ignore"):
+        return np.concatenate([temporal, padding, spatial]).astype(np.float16)
 
 
 def save_array(path: Path, array: Float16[np.ndarray, "rows D"]) -> bool:

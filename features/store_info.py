@@ -76,9 +76,7 @@ def store_info(store: Path) -> StoreInfo:
         waiting=len(plan.latest()) - len(statuses),
         shards={**shards, "waiting": len(plan.shards()) - sum(shards.values())},
         parts=len(plan.part_hashes),
-        decoders=dict(
-            Counter(f"{r.decoder} {r.decoder_version}".strip() for r in rows if r.sha256)
-        ),
+        decoders=dict(Counter(decoders)),
         num_bytes=disk_usage(store),
         garbage_bytes=sum(garbage.num_bytes for garbage in find_garbage(store)),
         superseded_shards=len(superseded_commits(store)),

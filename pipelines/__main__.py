@@ -80,13 +80,13 @@ def run_verb(args: list[str]) -> int:
 
     if not args or args[0] in ("-h", "--help"):
         print("usage: python -m pipelines store <verb> STORE [...] [--key value ...]\n")
-        print("\n".join(f"  {name:9} {verb.text}" for name, verb in VERBS.items()))
+        print("\n".join(f"  {k:9} {verb.configs()[0].__doc__}" for k, verb in VERBS.items()))
         print("\n`python -m pipelines store <verb> --help` lists its options.")
         return 0
     if args[0] not in VERBS:
         raise ConfigError("no such verb", got=args[0], do=did_you_mean(args[0], VERBS))
     verb = VERBS[args[0]]
-    return _run(f"store {args[0]}", verb.text, verb.stage, args[1:])
+    return _run(f"store {args[0]}", str(verb.configs()[0].__doc__), verb, args[1:])
 
 
 def _run(name: str, description: str, stage: Stage, args: list[str]) -> int:
@@ -101,8 +101,8 @@ def _run(name: str, description: str, stage: Stage, args: list[str]) -> int:
     )
     parser.add_argument("--config", action="config", help="YAML recipe; later options win")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    _add_positional(parser, classes[0], stage.positional)
-    known: set[str] = set(stage.positional)
+    _add_plain(parser, classes[0], stage.plain)
+    known: set[str] = set(stage.plain)
     for cls in classes:  # stages share a few options, such as the folder of runs
         parser.add_class_arguments(cls, skip=known)
         known |= {field.name for field in dataclasses.fields(cls)}
@@ -116,12 +116,14 @@ def _run(name: str, description: str, stage: Stage, args: list[str]) -> int:
     return int(stage.run(*picked) or 0)
 
 
-def _add_positional(parser: Any, cls: type[Any], names: Sequence[str]) -> None:
+def _add_plain(parser: Any, cls: type[Any], names: Sequence[str]) -> None:
     from docstring_parser import parse_from_object
 
     texts = {found.arg_name: found.description for found in parse_from_object(cls).params}
     for name, kind in typing.get_type_hints(cls).items():
-        if name in names:
+        if name in names and kind is bool:
+            parser.add_argument(f"--{name}", action="store_true", help=texts[name])
+        elif name in names:
             several = typing.get_origin(kind) is list
             item = typing.get_args(kind)[0] if several else kind
             parser.add_argument(name, type=item, nargs="+" if several else None, help=texts[name])

@@ -28,8 +28,9 @@ class Stage:
 
     configs: Callable[[], tuple[type[Any], ...]]
     run: Callable[..., int | None]
-    positional: tuple[str, ...] = ()
-    """Fields that are given by position; a list, which can only be the last, takes the rest."""
+    plain: tuple[str, ...] = ()
+    """Fields of the first dataclass that are given by position (a list takes all that is left), or
+    as a flag without a value."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ Format = Literal["zarr", "hdf5"]
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """Which stores are checked."""
+    """Read every byte of stores against its checksums."""
 
     stores: list[str]
     """Folders of the stores."""
@@ -28,7 +28,7 @@ class VerifyOptions:
 
 @dataclass(frozen=True)
 class InfoOptions:
-    """Which store is described."""
+    """What a store is and holds."""
 
     store: str
     """Folder of the store."""
@@ -38,7 +38,7 @@ class InfoOptions:
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What becomes what."""
+    """The same store in another file format, without decoding."""
 
     store: str
     """Folder of the store to read."""
@@ -50,7 +50,7 @@ class ConvertOptions:
 
 @dataclass(frozen=True)
 class MergeOptions:
-    """What goes into what."""
+    """Bring the videos of partial runs into one store."""
 
     target: str
     """Folder of the store to make or to extend."""
@@ -62,7 +62,7 @@ class MergeOptions:
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """Which pickles, and whose eyes made them."""
+    """Video-ChatGPT's pickles into a store."""
 
     target: str
     """Folder of the store to make or to extend."""
@@ -78,7 +78,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What goes where."""
+    """A store into Video-ChatGPT's pickles."""
 
     store: str
     """Folder of the store."""
@@ -88,7 +88,7 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class GcOptions:
-    """What may go."""
+    """List what kills left behind, and with --delete remove it."""
 
     store: str
     """Folder of the store."""
@@ -243,37 +243,16 @@ def _progress(what: str) -> Callable[[Sequence[Any]], Iterable[Any]]:
     return partial(track, description=what, console=console, transient=True)
 
 
-@dataclass(frozen=True)
-class Verb:
-    """What `store <verb>` does."""
-
-    text: str
-    """One line of help."""
-    stage: Stage
-
-
-def _verb(text: str, options: type[Any], run: Callable[..., int | None], *places: str) -> Verb:
-    return Verb(text, Stage(lambda: (options,), run, places))
+def _verb(options: type[Any], run: Callable[..., int | None], *plain: str) -> Stage:
+    return Stage(lambda: (options,), run, plain)
 
 
 VERBS = {
-    "verify": _verb("read every byte against its checksums", VerifyOptions, run_verify, "stores"),
-    "info": _verb("what a store is and holds", InfoOptions, run_info, "store"),
-    "convert": _verb(
-        "the same store in another file format", ConvertOptions, run_convert, "store", "target"
-    ),
-    "merge": _verb(
-        "bring the videos of partial runs into one store",
-        MergeOptions,
-        run_merge,
-        "target",
-        "sources",
-    ),
-    "import": _verb(
-        "Video-ChatGPT's pickles into a store", ImportOptions, run_import, "target", "pickles"
-    ),
-    "export": _verb(
-        "a store into Video-ChatGPT's pickles", ExportOptions, run_export, "store", "folder"
-    ),
-    "gc": _verb("what kills left behind: list it, or --delete it", GcOptions, run_gc, "store"),
+    "verify": _verb(VerifyOptions, run_verify, "stores"),
+    "info": _verb(InfoOptions, run_info, "store", "json"),
+    "convert": _verb(ConvertOptions, run_convert, "store", "target"),
+    "merge": _verb(MergeOptions, run_merge, "target", "sources"),
+    "import": _verb(ImportOptions, run_import, "target", "pickles"),
+    "export": _verb(ExportOptions, run_export, "store", "folder"),
+    "gc": _verb(GcOptions, run_gc, "store", "delete"),
 }
