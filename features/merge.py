@@ -46,9 +46,9 @@ def merge(
             theirs_is=str(other),
         )
     create_store(target, spec)
-    there, known = [committed_places(source) for source in sources], _latest(target)
-    wanted = _choose(known, [_latest(source) for source in sources])
-    per_shard = max((len(rows) for places in there for rows in places.values()), default=1)
+    there = [committed_places(source) for source in sources]
+    per_shard = max((len(rows) for shards in there for rows in shards.values()), default=1)
+    wanted = _choose(_latest(committed_places(target)), [_latest(shards) for shards in there])
     planned = [place.planned for place in wanted.values()]
     videos = [SourceVideo(row.video_id, row.path, row.size, row.digest) for row in planned]
     plan = extend_plan(target, videos, per_shard, read_statuses(target), retry_failed=True)
@@ -61,10 +61,9 @@ def merge(
     return fill_pending(target, plan, rows_of, format, track)
 
 
-def _latest(store: Path) -> dict[str, Place]:
+def _latest(shards: Mapping[int, Sequence[Place]]) -> dict[str, Place]:
     """The committed row that counts for each video: that of the latest shard."""
-    shards = committed_places(store).values()
-    return {place.row.video_id: place for places in shards for place in places}
+    return {place.row.video_id: place for places in shards.values() for place in places}
 
 
 def _choose(known: Mapping[str, Place], offers: Sequence[Mapping[str, Place]]) -> dict[str, Place]:

@@ -8,6 +8,7 @@ name is refused.
 from __future__ import annotations
 
 import pickle
+import pickletools
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -88,19 +89,21 @@ def load_array(data: bytes) -> Float16[np.ndarray, ...]:
         ValueError: damaged, or no float16 array.
     """
     try:
+        # One flipped bit can ask for a memo of 2^31 places; too long a text ends in an error here.
+        for code, number, _ in pickletools.genops(data):
+            if code.name in ("PUT", "LONG_BINPUT") and int(number or 0) > len(data):
+                raise ValueError(f"memo {number}")
         # latin1: how Python 2 wrote an array's bytes
-        found = _ArrayUnpickler(BytesIO(data), encoding="latin1").load()
-        shape, dtype, fortran, raw = found.state
-        kind = (dtype.name, dtype.order)
+        shape, dtype, fortran, raw = _ArrayUnpickler(BytesIO(data), encoding="latin1").load().state
+        if dtype.name != "f2" or dtype.order not in ("<", ">"):
+            raise ValueError(f"dtype {dtype.order}{dtype.name}, not float16")
         raw = raw.encode("latin1") if isinstance(raw, str) else raw
+        numbers = np.frombuffer(raw, f"{dtype.order}f2").astype(np.float16)
+        return numbers.reshape(shape, order="F" if fortran else "C")
     except StoreError:
         raise
     except Exception as error:  # a damaged pickle fails in any way it likes
         raise ValueError(f"no pickled array: {type(error).__name__}: {error}") from error
-    if kind[0] != "f2" or kind[1] not in ("<", ">"):
-        raise ValueError(f"dtype {kind[1]}{kind[0]}, not float16")
-    numbers = np.frombuffer(raw, f"{kind[1]}f2").astype(np.float16)
-    return numbers.reshape(shape, order="F" if fortran else "C")
 
 
 def split_rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import hashlib
 import os
 import pickle
@@ -441,6 +442,15 @@ def test_what_is_no_array_is_not_taken_for_one() -> None:
         with pytest.raises(ValueError, match="no pickled array"):
             load_array(b"c" + module + b"\n" + name + b"\n(N}S'state'\nI1\nstb.")
     np.testing.assert_array_equal(load_array(whole), array)
+    for greedy in (b"]r\xff\xff\xff\x7f.", b"]p2147483647\n.", b"\x96" + bytes(4) + b"\x08\0\0\0."):
+        with pytest.raises(ValueError, match="no pickled array"):
+            load_array(greedy)  # 34 GB of memory for a few bytes
+    rng = np.random.default_rng(0)
+    for _ in range(2000):  # anything but a crash or another kind of error
+        damaged = bytearray(pickle.dumps(array, int(rng.integers(6))))
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        with contextlib.suppress(StoreError, ValueError):
+            assert load_array(bytes(damaged)).dtype == np.float16
 
 
 @pytest.fixture

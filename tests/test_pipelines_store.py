@@ -170,6 +170,7 @@ def test_exported_features_train_as_the_originals_do(
         (metrics,) = runs.glob("*/*/*/metrics.json")
         losses.append(json.loads(metrics.read_text())["loss"])
     assert losses[0] == losses[1]
+    assert capsys.readouterr().out.count("taken on trust") == 1
 
 
 def test_gc_lists_first_and_deletes_when_told(

@@ -144,6 +144,8 @@ def train(config: TrainConfig, base: BaseConfig, dataset: DatasetConfig, store: 
     dtype = pick_dtype(config.llm_dtype, device, accelerated=torch.bfloat16)
     features, samples = FeatureStore.open(store), _training_samples(dataset)
     check_store(base, features.spec, store)
+    if features.spec.tower.startswith(IMPORTED):
+        console.print(f"{store}: imported; that the eyes of {base.name} made it is taken on trust")
     job = _Job(config, budget, base, dataset, samples, features, device, dtype, console)
     run, record = run_folder(config, dataset.name), job.record()
     if config.resume and _finished_record(run) == record:
