@@ -6,11 +6,12 @@ import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from upath import UPath
 
 from features.catalog import (
     IndexRow,
@@ -23,6 +24,7 @@ from features.catalog import (
 from features.commit import load_commits, row_sha256
 from features.durable import file_sha256
 from features.errors import StoreError
+from features.places import StorePath, place, read_bytes
 from features.plan import STATUS_OK, load_plan
 from features.shard_format import ShardReader, get_format
 from features.writer import thumb_name
@@ -51,16 +53,16 @@ class FeatureStore:
         StoreError: no store there, or it is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | StorePath) -> None:
+        self.path = place(path)
         self.spec = read_spec(self.path)
         self._rows, self._digest = load_index(self.path)
         self._readers: dict[str, ShardReader] = {}
-        self._inherited: list[dict[str, ShardReader]] = []
+        self._inherited: list[object] = []
         self._pid = os.getpid()
 
     @classmethod
-    def open(cls, path: Path) -> FeatureStore:
+    def open(cls, path: str | StorePath) -> FeatureStore:
         """Open a store for reading; the same as FeatureStore(path)."""
         return cls(path)
 
@@ -121,14 +123,16 @@ class FeatureStore:
         Raises:
             StoreError: not in the store, or the archive is damaged.
         """
+        self._notice_fork()
         path = self.path / "thumbs" / f"{self._row(video_id).stem}.zip"
-        if not path.exists():
-            return []
         try:
-            with zipfile.ZipFile(path) as archive:
+            source = BytesIO(read_bytes(path)) if isinstance(path, UPath) else path
+            with zipfile.ZipFile(source) as archive:
                 names = set(archive.namelist())
                 wanted = (thumb_name(video_id, index) for index in range(len(names)))
                 return [archive.read(name) for name in wanted if name in names]
+        except FileNotFoundError:
+            return []
         except (OSError, zipfile.BadZipFile) as error:
             raise StoreError("cannot read thumbnails", where=path, got=error) from error
 
@@ -157,11 +161,14 @@ class FeatureStore:
             raise ValueError("never written")
         return VideoFeatures(temporal, spatial, frames)
 
-    def _reader(self, row: IndexRow) -> ShardReader:
+    def _notice_fork(self) -> None:
+        """The parent's handles and connections must be neither used nor closed in a child."""
         if self._pid != os.getpid():
-            # Forked: the parent's handles must be neither used nor closed here.
-            self._inherited.append(self._readers)
-            self._readers, self._pid = {}, os.getpid()
+            self._inherited += [self._readers, self.path]
+            self._readers, self.path, self._pid = {}, place(self.path), os.getpid()
+
+    def _reader(self, row: IndexRow) -> ShardReader:
+        self._notice_fork()
         reader = self._readers.pop(row.stem, None)
         if reader is None:
             form = get_format(row.format)
@@ -186,7 +193,7 @@ class StoreCheck:
     """One line each; none in a sound store."""
 
 
-def verify_store(store: Path) -> StoreCheck:
+def verify_store(store: StorePath) -> StoreCheck:
     """Read every byte: files against the markers' sha256, arrays against the rows' sha256.
 
     Raises:
@@ -199,7 +206,7 @@ def verify_store(store: Path) -> StoreCheck:
                 if file_sha256(store / name) != wanted:
                     problems.append(f"{name}: its sha256 is not the committed one")
             except OSError as error:
-                problems.append(f"{name}: {error.strerror}")
+                problems.append(f"{name}: {error.strerror or error}")
     for video_id, committed in read_rows(store).items():
         row = committed
         if row.status == STATUS_OK:
