@@ -21,6 +21,7 @@ from features.errors import FingerprintError, StoreError
 from features.places import (
     StorePath,
     check_conditions,
+    list_names,
     list_versions,
     place,
     read_bytes,
@@ -84,7 +85,7 @@ def create_store(path: StorePath, spec: FeatureSpec) -> StorePath:
     with disk_errors("cannot create the store", path):
         for name in ("plan", "shards", "commits", "thumbs") if isinstance(path, Path) else ():
             (path / name).mkdir(parents=True, exist_ok=True)
-        if not file.exists():
+        if file.name not in list_names(path):
             if isinstance(path, UPath):
                 check_conditions(path)
             publish_new(file, data, "spec")
@@ -160,14 +161,14 @@ def compact_index(store: StorePath) -> StorePath:
 
 def load_index(store: StorePath) -> tuple[dict[str, IndexRow], str]:
     """Rows by id, without time stamps, and the content digest; from the index if it is fresh."""
-    path = store / INDEX
-    if path.exists():
-        try:
-            records, facts = read_table(path, [name for name in _COLUMNS if name != "pts"])
-            if facts["markers"] == _marker_stamp(store):
-                rows = (IndexRow(**record) for record in records)
-                return {row.video_id: row for row in rows}, facts["content_digest"]
-        except StoreError as error:  # only a copy: the markers know it all
+    try:
+        columns = [name for name in _COLUMNS if name != "pts"]
+        records, facts = read_table(store / INDEX, columns)
+        if facts["markers"] == _marker_stamp(store):
+            rows = (IndexRow(**record) for record in records)
+            return {row.video_id: row for row in rows}, facts["content_digest"]
+    except StoreError as error:  # only a copy: the markers know it all
+        if not isinstance(error.__cause__, FileNotFoundError):
             log.warning("ignoring the index: %s", error)
     found = read_rows(store)
     return {k: replace(row, pts=()) for k, row in found.items()}, digest_rows(found.values())
@@ -205,6 +206,7 @@ def digest_rows(rows: Iterable[CommitRow]) -> str:
 
 def _marker_stamp(store: StorePath) -> str:
     """Changes whenever a marker comes, goes or is replaced; reads no marker."""
-    versions = list_versions(store / "commits")
+    with disk_errors("cannot list the commits", store):
+        versions = list_versions(store / "commits")
     found = [[name, *versions[name]] for name in sorted(versions) if is_marker_name(name)]
     return hashlib.sha256(canonical_json(found).encode()).hexdigest()

@@ -28,12 +28,12 @@ from features.durable import disk_errors, publish_new
 from features.errors import StoreError
 from features.places import (
     StorePath,
-    as_os_errors,
     list_names,
     put,
     put_if,
     read_bytes,
     read_each,
+    version_of,
 )
 from features.plan import Plan
 from features.spec import SCHEMA_VERSION, canonical_json, check_schema
@@ -207,8 +207,7 @@ def _check(commit: Commit, plan: Plan, shard: int, fingerprint: str) -> Commit:
 def _replace_invalid(path: UPath, invalid: bytes, data: bytes) -> bool:
     """Put a marker in place of an invalid one that is kept aside; False if that is another now."""
     with disk_errors("cannot replace an invalid marker", path), suppress(FileNotFoundError):
-        with as_os_errors():
-            version = path.fs.info(path.path)["ETag"]
+        version = version_of(path)
         if read_bytes(path) != invalid:  # what has this version or came later
             return False
         put(path.parent / "quarantine" / f"{path.stem}-{uuid4().hex}.json", invalid)

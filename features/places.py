@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 from upath import UPath
@@ -26,11 +26,12 @@ StorePath: TypeAlias = Path | UPath
 
 _ONE_PUT = {"chunksize": 5 * 2**30}  # what is larger would go in parts, without the condition
 _ONE_GET = {"max_concurrency": 1}  # no question beforehand how large the object is
+_AHEAD = 1 << 16  # bytes: the rest of a file's own tables comes with their beginning
 _BATCH = 256
 
 
 def place(text: str | StorePath) -> StorePath:
-    """The folder or S3 prefix of that name, with connections of this process's own.
+    """The folder or S3 prefix of that name.
 
     Raises:
         StoreError: a kind of storage without exclusive creation, no bucket, or no s3fs.
@@ -46,6 +47,11 @@ def place(text: str | StorePath) -> StorePath:
     if find_spec("s3fs") is None:
         raise StoreError("S3 needs another package", where=text, do="pip install -e '.[s3]'")
     return UPath(f"s3://{rest}", use_listings_cache=False)
+
+
+def _client(path: UPath) -> Any:
+    """The client for a path: fsspec makes one for each process, for none outlives a fork."""
+    return place(path).fs  # type: ignore[union-attr]
 
 
 @contextmanager
@@ -74,7 +80,7 @@ def list_versions(folder: StorePath) -> dict[str, tuple[int, int | str]]:
     found: dict[str, tuple[int, int | str]] = {}
     if isinstance(folder, UPath):
         with suppress(FileNotFoundError), as_os_errors():
-            for facts in folder.fs.ls(folder.path, detail=True, refresh=True):
+            for facts in _client(folder).ls(folder.path, detail=True, refresh=True):
                 found[facts["name"].rpartition("/")[2]] = (facts["size"], facts.get("ETag", ""))
         return found
     for name in list_names(folder):
@@ -88,7 +94,7 @@ def read_bytes(path: StorePath) -> bytes:
     """A whole file; any trouble is an OSError."""
     if isinstance(path, UPath):
         with as_os_errors():
-            return bytes(path.fs.cat_file(path.path, **_ONE_GET))
+            return bytes(_client(path).cat_file(path.path, **_ONE_GET))
     return path.read_bytes()
 
 
@@ -100,7 +106,7 @@ def read_each(paths: Sequence[StorePath]) -> Iterator[bytes | None]:
         found = {}
         if remote:
             keys = [path.path for path in remote]
-            found = remote[0].fs.cat(keys, on_error="return", **_ONE_GET)
+            found = _client(remote[0]).cat(keys, on_error="return", **_ONE_GET)
         for path in batch:
             try:
                 with as_os_errors():
@@ -112,17 +118,22 @@ def read_each(paths: Sequence[StorePath]) -> Iterator[bytes | None]:
                 yield None
 
 
-def open_file(path: UPath, block: int = 1 << 20) -> IO[bytes]:
-    """A remote file for random reads, fetched in blocks."""
+def open_file(path: UPath) -> Any:
+    """A remote file for random reads: each fetches what was asked for and a little more."""
     with as_os_errors():
-        file: IO[bytes] = path.fs.open(path.path, "rb", block_size=block, cache_type="blockcache")
-        return file
+        return _client(path).open(path.path, "rb", block_size=_AHEAD, cache_type="readahead")
+
+
+def version_of(path: UPath) -> str:
+    """An object's ETag; any trouble is an OSError."""
+    with as_os_errors():
+        return str(_client(path).info(path.path)["ETag"])
 
 
 def put(path: UPath, data: bytes) -> None:
     """Create or replace an object."""
     with as_os_errors():
-        path.fs.pipe_file(path.path, data, **_ONE_PUT)
+        _client(path).pipe_file(path.path, data, **_ONE_PUT)
 
 
 def put_if(path: UPath, data: bytes, **condition: str) -> bool:
@@ -142,7 +153,7 @@ def put_if(path: UPath, data: bytes, **condition: str) -> bool:
     for pause in (0.1, 0.4, 1.6, None):
         try:
             with as_os_errors():
-                path.fs.pipe_file(path.path, data, **_ONE_PUT, **condition)
+                _client(path).pipe_file(path.path, data, **_ONE_PUT, **condition)
             return True
         except OSError as error:
             status = _http_status(error)
@@ -198,8 +209,8 @@ def upload(folder: Path, target: UPath) -> None:
     if not files:
         return
     with as_os_errors():
-        target.fs.put([str(path) for path in files], keys)
-        found = target.fs.cat(keys, **_ONE_GET)
+        _client(target).put([str(path) for path in files], keys)
+        found = _client(target).cat(keys, **_ONE_GET)
     for path, key in zip(files, keys, strict=True):
         if found[key] != path.read_bytes():
             raise OSError(f"{key} reads back otherwise than it was written")
@@ -208,4 +219,4 @@ def upload(folder: Path, target: UPath) -> None:
 def remove(path: UPath) -> None:
     """Remove an object or all below a prefix; what cannot be removed stays."""
     with suppress(Exception):
-        path.fs.rm(path.path, recursive=True)
+        _client(path).rm(path.path, recursive=True)

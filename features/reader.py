@@ -58,7 +58,7 @@ class FeatureStore:
         self.spec = read_spec(self.path)
         self._rows, self._digest = load_index(self.path)
         self._readers: dict[str, ShardReader] = {}
-        self._inherited: list[object] = []
+        self._inherited: list[dict[str, ShardReader]] = []
         self._pid = os.getpid()
 
     @classmethod
@@ -123,7 +123,6 @@ class FeatureStore:
         Raises:
             StoreError: not in the store, or the archive is damaged.
         """
-        self._notice_fork()
         path = self.path / "thumbs" / f"{self._row(video_id).stem}.zip"
         try:
             source = BytesIO(read_bytes(path)) if isinstance(path, UPath) else path
@@ -161,14 +160,11 @@ class FeatureStore:
             raise ValueError("never written")
         return VideoFeatures(temporal, spatial, frames)
 
-    def _notice_fork(self) -> None:
-        """The parent's handles and connections must be neither used nor closed in a child."""
-        if self._pid != os.getpid():
-            self._inherited += [self._readers, self.path]
-            self._readers, self.path, self._pid = {}, place(self.path), os.getpid()
-
     def _reader(self, row: IndexRow) -> ShardReader:
-        self._notice_fork()
+        if self._pid != os.getpid():
+            # Forked: the parent's handles must be neither used nor closed here.
+            self._inherited.append(self._readers)
+            self._readers, self._pid = {}, os.getpid()
         reader = self._readers.pop(row.stem, None)
         if reader is None:
             form = get_format(row.format)
