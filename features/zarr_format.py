@@ -13,15 +13,24 @@ import numpy as np
 import zarr
 from jaxtyping import Float, Int32
 from zarr.codecs import BytesCodec, Crc32cCodec
+from zarr.storage import FsspecStore
 
 from features.durable import commit_point
+from features.places import StorePath
 
 
 class ZarrReader:
     """One open group; zarr opens the files at each read, so there is no handle to leak."""
 
-    def __init__(self, path: Path) -> None:
-        group = zarr.open_group(path, mode="r", zarr_format=3)
+    def __init__(self, path: StorePath) -> None:
+        where: Any = (
+            path
+            if isinstance(path, Path)
+            else FsspecStore.from_url(
+                str(path), {"use_listings_cache": False, "max_concurrency": 1}, read_only=True
+            )
+        )
+        group = zarr.open_group(where, mode="r", zarr_format=3)
         # zarr types a group's member as array or group, and what it reads as anything.
         self._temporal: Any = group["temporal"]
         self._spatial: Any = group["spatial"]
@@ -55,7 +64,7 @@ class ZarrFormat:
         _write(group, "spatial", spatial, 1, float("nan"))
         _write(group, "num_frames", num_frames, len(num_frames), -1)
 
-    def open(self, path: Path) -> ZarrReader:
+    def open(self, path: StorePath) -> ZarrReader:
         """See ShardFormat."""
         return ZarrReader(path)
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from features.annotations import TYPE_NAMES
 from features.errors import ConfigError, StoreError
+from features.places import StorePath, place
 from pipelines.selection import Selection, annotated_ids
 
 console = Console(soft_wrap=True)
@@ -51,20 +52,23 @@ class ReportConfig:
     """Split of the annotations."""
 
 
-def find_store(where: Selection) -> Path:
+def find_store(where: Selection) -> StorePath:
     """The store made for this base and dataset.
 
     Raises:
         StoreError: there is none, or more than one fits; says what to do.
     """
+    from features.durable import disk_errors
     from features.store import read_spec
     from features.tower_files import base_eyes
 
     if where.store is not None:
-        return where.store
+        return place(where.store)
     base, dataset = where.load_base(), where.load_dataset()
-    root, num_frames = where.features / dataset.name, where.num_frames or base.num_frames
-    found = sorted(path.parent for path in root.glob(f"{base.name}-t{num_frames}-*/spec.json"))
+    root = place(where.features) / dataset.name
+    num_frames = where.num_frames or base.num_frames
+    with disk_errors("cannot look for stores", root):
+        found = sorted(path.parent for path in root.glob(f"{base.name}-t{num_frames}-*/spec.json"))
     specs = {path: read_spec(path) for path in found}
     eyes = base_eyes(base) if found else {}
     fitting = [p for p, spec in specs.items() if eyes.items() <= vars(spec).items()]

@@ -24,6 +24,7 @@ from features.config import BaseConfig, Budget, DatasetConfig
 from features.device import intra_op_threads, pick_device, pick_dtype
 from features.durable import replace_file
 from features.errors import ConfigError, FingerprintError, StoreError
+from features.places import StorePath
 from features.recipes import did_you_mean
 from features.spec import IMPORTED, SCHEMA_VERSION, FeatureSpec
 from features.store import FeatureStore
@@ -127,14 +128,14 @@ def run_folder(config: TrainConfig, dataset: str) -> Path:
     return config.runs / dataset / config.experiment / f"seed-{config.seed}"
 
 
-def train(config: TrainConfig, base: BaseConfig, dataset: DatasetConfig, store: Path) -> Path:
+def train(config: TrainConfig, base: BaseConfig, dataset: DatasetConfig, store: StorePath) -> Path:
     """Train projectors and return the run folder; a finished run of the same recipe is reused.
 
     Args:
         config: the experiment.
         base: the Image LLM.
         dataset: its `train` split is used.
-        store: folder of the extracted features.
+        store: where the extracted features are.
 
     Raises:
         RedVillmError: anything a user can put right.
@@ -255,7 +256,7 @@ def pick_budget(config: TrainConfig, base: BaseConfig) -> Budget:
     )
 
 
-def check_store(base: BaseConfig, spec: FeatureSpec, store: Path) -> None:
+def check_store(base: BaseConfig, spec: FeatureSpec, store: StorePath) -> None:
     """Refuse features that were not made by the base's eyes.
 
     Of imported ones only that is asked which whoever imported them said of these eyes.
