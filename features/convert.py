@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from features.catalog import content_digest, create_store, read_spec
 from features.copying import Filled, Track, committed_places, fill_pending, read_places
 from features.durable import publish_new
 from features.errors import StoreError
+from features.places import StorePath, read_bytes
 from features.plan import Plan, load_plan
 from features.spec import require_same
 from features.writer import VideoRow
 
 
 def convert(
-    source: Path,
-    target: Path,
+    source: StorePath,
+    target: StorePath,
     format: str,  # noqa: A002 - the name users know it by
     track: Track = iter,
 ) -> Filled:
@@ -47,7 +46,7 @@ def convert(
     return filled
 
 
-def _copy_plan(source: Path, target: Path) -> Plan:
+def _copy_plan(source: StorePath, target: StorePath) -> Plan:
     """Append the parts that the target lacks.
 
     Raises:
@@ -63,5 +62,5 @@ def _copy_plan(source: Path, target: Path) -> Plan:
         )
     for part in sorted(set(theirs) - set(ours)):
         name = f"plan/{part:04d}.parquet"
-        publish_new(target / name, (source / name).read_bytes(), "plan")
+        publish_new(target / name, read_bytes(source / name), "plan")
     return load_plan(target)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 
 from features.catalog import compact_index, pending_shards, read_spec
 from features.commit import Commit, CommitRow, load_commits, row_sha256
 from features.errors import StoreError
+from features.places import StorePath, read_bytes
 from features.plan import STATUS_OK, Plan, PlanRow, load_plan
 from features.shard_format import get_format
 from features.writer import VideoRow, thumb_name, write_shard
@@ -28,7 +28,7 @@ Track = Callable[[Sequence[int]], Iterable[int]]
 class Place:
     """Where a committed row lies."""
 
-    store: Path
+    store: StorePath
     commit: Commit
     planned: PlanRow
 
@@ -55,7 +55,7 @@ class Filled:
     """Shards that are still pending."""
 
 
-def committed_places(store: Path) -> dict[int, list[Place]]:
+def committed_places(store: StorePath) -> dict[int, list[Place]]:
     """Every committed row, superseded ones too, by shard in the plan's order.
 
     Raises:
@@ -71,7 +71,7 @@ def committed_places(store: Path) -> dict[int, list[Place]]:
 
 
 def fill_pending(
-    store: Path,
+    store: StorePath,
     plan: Plan,
     rows_of: Callable[[int], Sequence[VideoRow] | None],
     format: str,  # noqa: A002 - the name users know it by
@@ -105,7 +105,7 @@ def read_places(places: Sequence[Place]) -> list[VideoRow]:
     Raises:
         StoreError: a shard or an archive of thumbnails is damaged or gone.
     """
-    attempts: dict[tuple[Path, str], list[Place]] = {}
+    attempts: dict[tuple[StorePath, str], list[Place]] = {}
     for place in places:
         attempts.setdefault((place.store, place.commit.stem), []).append(place)
     found = {row.video_id: row for group in attempts.values() for row in _read_attempt(group)}
@@ -122,8 +122,8 @@ def _read_attempt(places: Sequence[Place]) -> Iterator[VideoRow]:
             if any(place.ok for place in places):
                 path = store / "shards" / f"{commit.stem}{form.suffix}"
                 reader = stack.enter_context(closing(form.open(path)))
-            if thumbs.exists():
-                archive = stack.enter_context(zipfile.ZipFile(BytesIO(thumbs.read_bytes())))
+            with suppress(FileNotFoundError):
+                archive = stack.enter_context(zipfile.ZipFile(BytesIO(read_bytes(thumbs))))
             for place in places:
                 row, temporal, spatial = place.row, None, None
                 if reader is not None and place.ok:

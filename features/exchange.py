@@ -13,6 +13,7 @@ from features.config import BaseConfig
 from features.copying import Filled, Track, fill_pending
 from features.errors import CheckpointError, StoreError
 from features.pickles import file_name, find_pickles, join_rows, load_array, save_array, split_rows
+from features.places import StorePath
 from features.plan import STATUS_MISSING, STATUS_OK, extend_plan, source_video
 from features.reader import FeatureStore
 from features.spec import IMPORTED, FeatureSpec
@@ -39,7 +40,7 @@ def imported_spec(base: BaseConfig, num_frames: int) -> FeatureSpec:
 
 
 def import_pickles(
-    target: Path,
+    target: StorePath,
     folder: Path,
     base: BaseConfig,
     num_frames: int = 100,
@@ -91,7 +92,7 @@ def _read_pickle(video_id: str, path: Path | None, num_frames: int) -> VideoRow:
 
 
 def export_pickles(
-    store: Path,
+    store: StorePath,
     folder: Path,
     track: Callable[[Sequence[str]], Iterable[str]] = iter,
 ) -> int:

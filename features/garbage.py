@@ -7,15 +7,15 @@ import stat
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from features.catalog import read_rows, read_spec
 from features.commit import Commit, load_commits, marker_names
 from features.durable import disk_errors
+from features.places import StorePath, list_names
 from features.plan import load_plan
 
 _ATTEMPT = re.compile(r"(\d{6,})-[0-9a-f]+\.(zarr|h5|zip)")
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp|probe-[0-9a-f]{32}")
 _QUARANTINED = re.compile(r"(\d{6,})-[0-9a-f]{32}\.json")
 
 
@@ -23,7 +23,7 @@ _QUARANTINED = re.compile(r"(\d{6,})-[0-9a-f]{32}\.json")
 class Garbage:
     """A file or folder that no reader looks at."""
 
-    path: Path
+    path: StorePath
     why: str
     """`uncommitted attempt`, `temporary` or `quarantined marker`."""
     num_bytes: int
@@ -31,7 +31,7 @@ class Garbage:
     """Since anything in it changed last."""
 
 
-def find_garbage(store: Path) -> list[Garbage]:
+def find_garbage(store: StorePath) -> list[Garbage]:
     """Everything of ours that no marker vouches for; young finds may be attempts under way.
 
     A shard whose only marker is in quarantine, or belongs to a part of the plan that is not
@@ -62,7 +62,7 @@ def find_garbage(store: Path) -> list[Garbage]:
     return [Garbage(path, why, *_weigh(path)) for path, why in found]
 
 
-def superseded_commits(store: Path) -> list[Commit]:
+def superseded_commits(store: StorePath) -> list[Commit]:
     """Commits with files, all of whose rows a later shard replaced.
 
     Their markers vouch for the files and the plan asks for the markers, so they are kept:
@@ -89,22 +89,20 @@ def remove_garbage(found: Iterable[Garbage]) -> None:
                     path.unlink(missing_ok=True)
 
 
-def disk_usage(path: Path) -> int:
+def disk_usage(path: StorePath) -> int:
     """Bytes of all files below a folder; those that come and go meanwhile count for nothing."""
     return sum(_weigh(found)[0] for found in path.iterdir())
 
 
-def _matching(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
+def _matching(folder: StorePath, pattern: re.Pattern[str]) -> list[StorePath]:
+    return [folder / name for name in list_names(folder) if pattern.fullmatch(name)]
 
 
 def _shard(name: str) -> int:
     return int(re.split(r"[-.]", name)[0])
 
 
-def _weigh(path: Path) -> tuple[int, float]:
+def _weigh(path: StorePath) -> tuple[int, float]:
     """Bytes of a file or a folder, and hours since its latest change."""
     now, num_bytes, changed = time.time(), 0, 0.0
     try:

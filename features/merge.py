@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from features.catalog import create_store, read_spec, read_statuses
 from features.copying import Filled, Place, Track, committed_places, fill_pending, read_places
 from features.errors import StoreError
+from features.places import StorePath
 from features.plan import SourceVideo, extend_plan
 from features.spec import require_same
 from features.writer import VideoRow
 
 
 def merge(
-    target: Path,
-    sources: Sequence[Path],
+    target: StorePath,
+    sources: Sequence[StorePath],
     format: str = "zarr",  # noqa: A002 - the name users know it by
     track: Track = iter,
 ) -> Filled:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from features.catalog import content_digest, read_rows, read_spec, read_statuses
 from features.commit import load_commits
 from features.garbage import disk_usage, find_garbage, superseded_commits
+from features.places import StorePath
 from features.plan import STATUS_OK, load_plan
 from features.reader import FeatureStore
 
@@ -46,13 +46,13 @@ class StoreInfo:
     """Shards with files, all of whose rows a later shard replaced."""
 
 
-def shard_formats(store: Path) -> dict[str, int]:
+def shard_formats(store: StorePath) -> dict[str, int]:
     """Committed shards by file format."""
     commits = load_commits(store, load_plan(store), read_spec(store).fingerprint)
     return dict(Counter(commit.format for commit in commits.values()))
 
 
-def store_info(store: Path) -> StoreInfo:
+def store_info(store: StorePath) -> StoreInfo:
     """Look at markers, plan and one video.
 
     Raises:

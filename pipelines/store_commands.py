@@ -13,6 +13,7 @@ from rich.filesize import decimal
 from rich.progress import track
 from rich.table import Table
 
+from features.places import StorePath, place
 from pipelines.stages import Stage, console
 
 Format = Literal["zarr", "hdf5"]
@@ -98,11 +99,6 @@ class GcOptions:
     """Leave alone what changed since: it may belong to a run that is under way."""
 
 
-def store_location(text: str) -> Path:
-    """Where a store is, from the command line."""
-    return Path(text)
-
-
 def run_verify(options: VerifyOptions) -> int:
     """`verify`: 2 when anything is wrong."""
     from features.garbage import find_garbage
@@ -110,7 +106,7 @@ def run_verify(options: VerifyOptions) -> int:
 
     bad = 0
     for text in options.stores:
-        store = store_location(text)
+        store = place(text)
         check = verify_store(store, _progress("verifying"))
         for problem in check.problems:
             console.print(f"[red]{text}[/]: ", end="")
@@ -132,7 +128,7 @@ def run_info(options: InfoOptions) -> None:
     """`info`."""
     from features.store_info import store_info
 
-    info = store_info(store_location(options.store))
+    info = store_info(place(options.store))
     if options.json:
         print(json.dumps(asdict(info), indent=2))
         return
@@ -161,8 +157,8 @@ def run_convert(options: ConvertOptions) -> None:
     """`convert`."""
     from features.convert import convert
 
-    target = store_location(options.target)
-    source = store_location(options.store)
+    target = place(options.target)
+    source = place(options.store)
     _say(target, convert(source, target, options.format, _progress("converting")))
 
 
@@ -170,8 +166,8 @@ def run_merge(options: MergeOptions) -> None:
     """`merge`."""
     from features.merge import merge
 
-    target = store_location(options.target)
-    sources = [store_location(source) for source in options.sources]
+    target = place(options.target)
+    sources = [place(source) for source in options.sources]
     _say(target, merge(target, sources, options.format, _progress("merging")))
 
 
@@ -180,7 +176,7 @@ def run_import(options: ImportOptions) -> None:
     from features.describe import load_base
     from features.exchange import import_pickles
 
-    target, base = store_location(options.target), load_base(options.base)
+    target, base = place(options.target), load_base(options.base)
     shown = _progress("importing")
     filled = import_pickles(
         target, options.pickles, base, options.num_frames, format=options.format, track=shown
@@ -193,7 +189,7 @@ def run_export(options: ExportOptions) -> None:
     from features.exchange import export_pickles
 
     shown = _progress("exporting")
-    written = export_pickles(store_location(options.store), options.folder, track=shown)
+    written = export_pickles(place(options.store), options.folder, track=shown)
     console.print(f"{options.folder}: {written:,} pickles written, the others were there")
 
 
@@ -201,12 +197,12 @@ def run_gc(options: GcOptions) -> None:
     """`gc`."""
     from features.garbage import find_garbage, remove_garbage, superseded_commits
 
-    store = store_location(options.store)
+    store = place(options.store)
     found = find_garbage(store)
     old = [garbage for garbage in found if garbage.hours >= options.older_than_hours]
     table = Table("leftover", "what", "size", "hours old")
     for garbage in old:
-        name = garbage.path.relative_to(store).as_posix()
+        name = f"{garbage.path.parent.name}/{garbage.path.name}"
         table.add_row(name, garbage.why, decimal(garbage.num_bytes), f"{garbage.hours:,.0f}")
     if old:
         console.print(table)
@@ -222,7 +218,7 @@ def run_gc(options: GcOptions) -> None:
         console.print(f"{len(kept)} shards of superseded rows kept: the plan still asks for them")
 
 
-def _say(target: Path, filled: Any) -> None:
+def _say(target: StorePath, filled: Any) -> None:
     """What a copy did, and what the target now is."""
     from features.store import FeatureStore
     from features.store_info import shard_formats

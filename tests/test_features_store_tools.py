@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import hashlib
+import json
 import os
 import pickle
 import shutil
@@ -20,6 +21,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_features_s3 import S3, s3, server  # noqa: F401 - fixtures
+from upath import UPath
 
 from features.convert import convert
 from features.describe import load_base
@@ -43,6 +46,7 @@ from features.store import (
 )
 from features.store_info import store_info
 from features.tower_files import tower_digest
+from pipelines.__main__ import main
 from train.run import check_store
 
 SPEC = FeatureSpec("checkpoint", "ab" * 32, 28, "crop-bicubic", num_frames=4)
@@ -348,6 +352,44 @@ def test_info_counts_what_is_there(store: Path) -> None:
     assert (info.num_bytes, info.garbage_bytes) == (sum(sizes), 0)
     empty = store_info(create_store(store.parent / "empty", SPEC))
     assert (empty.ok, empty.waiting, empty.patches) == (0, 0, None)
+
+
+def test_all_of_it_works_on_s3(
+    s3: S3,  # noqa: F811
+    store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    digest, there, merged = content_digest(store), s3.prefix(), s3.prefix()
+    assert convert(store, there, "zarr").shards == 5
+    assert convert(store, there, "zarr").shards == 0
+    assert content_digest(there) == digest
+    assert merge(merged, [there, store], "hdf5").videos == 7
+    assert merge(tmp_path / "back", [merged]).videos == 7
+    assert verify_store(tmp_path / "back").content_digest == digest
+    assert FeatureStore(tmp_path / "back").thumbs("a") == list(made("a").thumbs)
+    keys = s3.keys(there)
+    for name in (
+        f"shards/000001-{'ab' * 8}.zarr/temporal/c/0/0/0",
+        f"shards/000001-{'ab' * 8}.zarr/zarr.json",
+        f"thumbs/000001-{'ab' * 8}.zip",
+        f"probe-{'ab' * 16}",
+    ):
+        s3.write(UPath(f"{there}/{name}"), b"12345")
+    assert main(["store", "verify", str(there)]) == 0
+    assert "sound; 6 videos, 1 failures" in capsys.readouterr().out
+    assert main(["store", "info", str(there), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["garbage_bytes"] == 20
+    assert main(["store", "gc", str(there), "--delete"]) == 0
+    assert "3 younger ones left alone" in capsys.readouterr().out
+    assert main(["store", "gc", str(there), "--delete", "--older_than_hours", "0"]) == 0
+    assert "3 leftovers, 20 bytes, removed" in capsys.readouterr().out
+    assert s3.keys(there) == keys
+    assert verify_store(there).problems == ()
+    assert main(["store", "export", str(merged), str(tmp_path / "pickles")]) == 0
+    command = ["import", str(s3.prefix()), str(tmp_path / "pickles"), "--base", "mini"]
+    assert main(["store", *command, "--num_frames", "4"]) == 0
+    assert "6 videos with features in zarr 1" in capsys.readouterr().out
 
 
 T = 5
