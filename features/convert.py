@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from features.catalog import content_digest, create_store, read_spec
-from features.copying import Filled, Track, committed_places, fill_pending, read_places
+from features.catalog import content_digest, create_store, digest_rows, read_spec
+from features.copying import (
+    Filled,
+    Track,
+    committed_places,
+    fill_pending,
+    latest_places,
+    read_places,
+)
 from features.durable import publish_new
 from features.errors import StoreError
 from features.places import StorePath, read_bytes
@@ -33,8 +40,9 @@ def convert(
         StoreError: the target has another plan; the source is damaged; the disk is full.
     """
     create_store(target, read_spec(source))
-    plan, digest = _copy_plan(source, target), content_digest(source)
-    places = committed_places(source)
+    places = committed_places(source)  # one look: it may grow meanwhile
+    digest = digest_rows(place.row for place in latest_places(places).values())
+    plan = _copy_plan(source, target)
 
     def rows_of(shard: int) -> list[VideoRow] | None:
         return read_places(places[shard]) if shard in places else None

@@ -7,7 +7,7 @@ killed copy goes on where it was: what is committed is not pending.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -68,6 +68,12 @@ def committed_places(store: StorePath) -> dict[int, list[Place]]:
         for shard, rows in sorted(plan.shards().items())
         if shard in commits
     }
+
+
+def latest_places(shards: Mapping[int, Sequence[Place]]) -> dict[str, Place]:
+    """The row that counts for each video, that of the latest shard; sorted by id."""
+    found = {place.row.video_id: place for places in shards.values() for place in places}
+    return dict(sorted(found.items()))
 
 
 def fill_pending(

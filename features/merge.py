@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from features.catalog import create_store, read_spec, read_statuses
-from features.copying import Filled, Place, Track, committed_places, fill_pending, read_places
+from features.copying import (
+    Filled,
+    Place,
+    Track,
+    committed_places,
+    fill_pending,
+    latest_places,
+    read_places,
+)
 from features.errors import StoreError
 from features.places import StorePath
 from features.plan import SourceVideo, extend_plan
@@ -46,9 +54,10 @@ def merge(
             theirs_is=str(other),
         )
     create_store(target, spec)
-    there = [committed_places(source) for source in sources]
-    per_shard = max((len(rows) for shards in there for rows in shards.values()), default=1)
-    wanted = _choose(_latest(committed_places(target)), [_latest(shards) for shards in there])
+    there = [latest_places(committed_places(source)) for source in sources]
+    wanted = _choose(latest_places(committed_places(target)), there)
+    sizes = (len(place.commit.rows) for places in there for place in places.values())
+    per_shard = max(sizes, default=1)
     planned = [place.planned for place in wanted.values()]
     videos = [SourceVideo(row.video_id, row.path, row.size, row.digest) for row in planned]
     plan = extend_plan(target, videos, per_shard, read_statuses(target), retry_failed=True)
@@ -59,11 +68,6 @@ def merge(
         return read_places(found) if len(found) == len(places) else None
 
     return fill_pending(target, plan, rows_of, format, track)
-
-
-def _latest(shards: Mapping[int, Sequence[Place]]) -> dict[str, Place]:
-    """The committed row that counts for each video: that of the latest shard."""
-    return {place.row.video_id: place for places in shards.values() for place in places}
 
 
 def _choose(known: Mapping[str, Place], offers: Sequence[Mapping[str, Place]]) -> dict[str, Place]:

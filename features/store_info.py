@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from features.catalog import content_digest, read_rows, read_spec, read_statuses
 from features.commit import load_commits
+from features.errors import StoreError
 from features.garbage import disk_usage, find_garbage, superseded_commits
 from features.places import StorePath
 from features.plan import STATUS_OK, load_plan
@@ -22,9 +24,9 @@ class StoreInfo:
     spec: dict[str, Any]
     """All fields, with schema version and fingerprint."""
     patches: int | None
-    """N; None without a single video."""
+    """N; None when no video can be read."""
     width: int | None
-    """D; None without a single video."""
+    """D; None when no video can be read."""
     content_digest: str
     ok: int
     """Videos with features."""
@@ -64,12 +66,15 @@ def store_info(store: StorePath) -> StoreInfo:
     shards = shard_formats(store)
     rows = [row for row in read_rows(store).values() if row.status == STATUS_OK]
     decoders = (f"{row.decoder} {row.decoder_version}".strip() for row in rows)
-    first = features[features.ids[0]].spatial.shape if features.ids else (None, None)
+    patches = width = None
+    with suppress(StoreError):  # damage is verify's to tell
+        for video_id in features.ids[:1]:
+            patches, width = features[video_id].spatial.shape
     return StoreInfo(
         store=str(store),
         spec=features.spec.to_dict(),
-        patches=first[0],
-        width=first[1],
+        patches=patches,
+        width=width,
         content_digest=content_digest(store),
         ok=len(statuses) - failed.total(),
         failed=dict(sorted(failed.items())),

@@ -13,6 +13,7 @@ from rich.filesize import decimal
 from rich.progress import track
 from rich.table import Table
 
+from features.errors import StoreError
 from features.places import StorePath, place
 from pipelines.stages import Stage, console
 
@@ -100,28 +101,34 @@ class GcOptions:
 
 
 def run_verify(options: VerifyOptions) -> int:
-    """`verify`: 2 when anything is wrong."""
+    """`verify`: 2 when anything is wrong; a store that cannot be read does not stop the others."""
+    bad = 0
+    for text in options.stores:
+        try:
+            problems = _verify(text)
+        except StoreError as error:
+            problems = (str(error),)
+        for problem in problems:
+            console.print(f"{text}: {problem}", style="red", markup=False)
+        bad += bool(problems)
+    return 2 if bad else 0
+
+
+def _verify(text: str) -> tuple[str, ...]:
     from features.garbage import find_garbage
     from features.store import verify_store
 
-    bad = 0
-    for text in options.stores:
-        store = place(text)
-        check = verify_store(store, _progress("verifying"))
-        for problem in check.problems:
-            console.print(f"[red]{text}[/]: ", end="")
-            console.print(problem, markup=False)
-        verdict = f"{len(check.problems)} problems" if check.problems else "sound"
-        console.print(
-            f"{text}: {verdict}; {check.num_videos:,} videos, {check.num_failures:,} failures; "
-            f"content {check.content_digest[:16]}"
-        )
-        garbage = find_garbage(store)
-        if garbage:
-            size = decimal(sum(found.num_bytes for found in garbage))
-            console.print(f"{text}: {len(garbage)} leftovers ({size}) do no harm: see `store gc`")
-        bad += bool(check.problems)
-    return 2 if bad else 0
+    store = place(text)
+    check, garbage = verify_store(store, _progress("verifying")), find_garbage(store)
+    verdict = f"{len(check.problems)} problems" if check.problems else "sound"
+    console.print(
+        f"{text}: {verdict}; {check.num_videos:,} videos, {check.num_failures:,} failures; "
+        f"content {check.content_digest[:16]}"
+    )
+    if garbage:
+        size = decimal(sum(found.num_bytes for found in garbage))
+        console.print(f"{text}: {len(garbage)} leftovers ({size}) do no harm: see `store gc`")
+    return check.problems
 
 
 def run_info(options: InfoOptions) -> None:

@@ -112,10 +112,13 @@ def test_verify_finds_a_flipped_bit(
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    assert store_command("verify", world / "half1-store", store) == 2
+    assert store_command("verify", store.parent / "nowhere", store, world / "half1-store") == 2
     out = capsys.readouterr().out
+    assert "no feature store there" in out
+    assert f"{world / 'half1-store'}: sound" in out
     assert "spatial/c/0/0/0: its sha256 is not the committed one" in out
     assert "damaged or missing" in out
+    assert store_command("info", store) == 0
 
 
 def test_info_in_words_and_for_machines(
