@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 import extract.serial_executor  # loaded once, here, and not in every run
-from extract.run import ExtractConfig, extract
+from extract.options import ExtractConfig
+from extract.run import extract
 from features.config import BaseConfig, DatasetConfig
 
 

@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import pytest
 
-from extract.run import ExtractConfig, ExtractSummary, extract
+from extract.options import ExtractConfig
+from extract.run import ExtractSummary, extract
 from features.config import BaseConfig, DatasetConfig
 from features.errors import StoreError
 from features.store import verify_store

@@ -18,11 +18,13 @@ import torch
 from rich.console import Console
 
 from extract.decode_child import DecodeChild
+from extract.meter import Usage
+from extract.options import ExtractConfig, parse_part, uses_ray
 from extract.progress import RunProgress
-from extract.run import ExtractConfig, extract, parse_part, uses_ray
+from extract.run import extract
 from extract.shard_builder import ShardBuilder
 from extract.tower import Tower, load_tower
-from extract.video import DecodedVideo, DecodeRequest
+from extract.video import DecodedVideo, DecodeRequest, View
 from features.config import BaseConfig, DatasetConfig
 from features.errors import ConfigError, RedVillmError, StoreError, VideoError
 from features.plan import PlanRow
@@ -81,13 +83,15 @@ def test_features_equal_a_plain_loop(
     with DecodeChild() as child:
         for video_id in store.ids:
             path = world.videos / f"{video_id}.mp4"
-            frames = child.decode(DecodeRequest(str(path), 8, 32, "crop-bicubic")).frames
+            request = DecodeRequest(str(path), (View(8, "crop-bicubic"),), 32)
+            video = child.decode(request)
+            frames = video.view()
             tokens = np.concatenate([tower.encode(frame[None]).numpy() for frame in frames])
             found = store[video_id]
             assert found.num_frames == len(frames)
             np.testing.assert_allclose(found.temporal, tokens.mean(1), rtol=2e-3, atol=2e-3)
             np.testing.assert_allclose(found.spatial, tokens.mean(0), rtol=2e-3, atol=2e-3)
-            assert len(store.thumbs(video_id)) == len(frames)
+            assert len(store.thumbs(video_id)) == len(video.frames)
     assert store.failures["cut"][0] == "truncated"
     assert verify_store(whole[0]).problems == ()
     record = json.loads((whole[0] / "last_run.json").read_text())
@@ -203,9 +207,9 @@ def test_progress_counts_each_video_once(monkeypatch: pytest.MonkeyPatch, termin
     screen = StringIO()
     console = Console(file=screen, force_terminal=terminal, width=120)
     with RunProgress(3, console) as progress:
-        progress.video("a", 8)
-        progress.video("b", 0, "truncated")
-        progress.video("b", 0, "truncated")  # its shard was done again
+        progress.video("a", "", Usage(images=8))
+        progress.video("b", "truncated", Usage())
+        progress.video("b", "truncated", Usage())  # its shard was done again
     assert progress.failed == {"truncated": 1}
     assert "2/3" in screen.getvalue()
     assert "1 failed" in screen.getvalue()
@@ -227,7 +231,8 @@ class CountingTower(Tower):
 def video_of(*numbers: int) -> DecodedVideo:
     frames = np.zeros((len(numbers), 1, 1, 3), np.uint8)
     frames[:, 0, 0, 0] = numbers
-    return DecodedVideo(frames, tuple(float(n) for n in numbers), "test", "1")
+    chosen = (tuple(range(len(numbers))),)
+    return DecodedVideo(frames, tuple(float(n) for n in numbers), chosen, "test", "1")
 
 
 def test_batches_fill_across_videos_and_pooling_follows_the_video() -> None:
@@ -241,7 +246,7 @@ def test_batches_fill_across_videos_and_pooling_follows_the_video() -> None:
     with pytest.raises(RuntimeError, match="4 of 5"):
         builder.finish()
     builder.add(video_of(11))
-    a, b, c, d, e = builder.finish()
+    ((a, b, c, d, e),) = builder.finish()
     assert tower.batches == [4, 4, 2, 1]
     assert (b.status, b.temporal) == ("truncated", None)
     for row, numbers in ((a, [1, 2, 3]), (c, [4]), (d, [5, 6, 7, 8, 9, 10]), (e, [11])):
