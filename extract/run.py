@@ -109,7 +109,7 @@ def extract_all(
         for unit in find_units(targets, [pending_shards(t.store, t.plan) for t in targets])
         if unit.shards[0][1] % step == first
     ]
-    total = sum(len(unit.rows) for unit in units)
+    total = len({row.video_id for unit in units for row in unit.rows})
     report = None
     if units:
         work = Work(

@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from extract_zygote import Zygote
 from rich.console import Console
 
 from extract.decode_child import DecodeChild
@@ -257,33 +257,6 @@ def test_batches_fill_across_videos_and_pooling_follows_the_video() -> None:
         assert row.pts == tuple(map(float, numbers))
 
 
-class Zygote:
-    """Starts extractions that can be killed (see extract_zygote.py)."""
-
-    def __init__(self, mini: str, videos: Path) -> None:
-        script = Path(__file__).parent / "extract_zygote.py"
-        self._process = subprocess.Popen(
-            [sys.executable, str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._paths = mini, str(videos)
-
-    def run(self, features: Path, kill_at: str = "", kill_after_s: float | None = None) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        order: dict[str, object] = {"kill_at": kill_at, "kill_after_s": kill_after_s}
-        order["args"] = [str(features), *self._paths]
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.communicate()
-
-
 @pytest.fixture(scope="module")
 def zygote(base: BaseConfig, world: DatasetConfig) -> Iterator[Zygote]:
     running = Zygote(base.checkpoint, world.videos)
@@ -334,3 +307,44 @@ def test_killed_at_every_commit_point_it_ends_the_same(
     assert survived == []
     assert zygote.run(tmp_path) == 0
     assert digest_in(tmp_path) == whole[1]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_and_a_read_only_disk_keep_what_was_committed(
+    small_disk: Path, base: BaseConfig, world: DatasetConfig, whole: tuple[Path, str]
+) -> None:
+    """The run stops with one clear error, and goes on when there is space again."""
+
+    def remount(how: str) -> None:
+        command = ["mount", "-o", f"remount,{how}", str(small_disk)]
+        subprocess.run(command, check=True)
+
+    def committed() -> list[str]:
+        (store,) = small_disk.glob("world/*")
+        assert verify_store(store).problems == ()
+        return sorted(path.name for path in (store / "commits").glob("0*.json"))
+
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(2**20 - 2**18))
+    with pytest.raises(StoreError, match="No space left"):
+        extract(config_of(small_disk), base, world)
+    first = committed()
+    assert 1 <= len(first) < 5
+    ballast.unlink()
+    remount("ro")
+    with pytest.raises(StoreError, match="Read-only"):
+        extract(config_of(small_disk), base, world)
+    assert committed() == first
+    remount("rw,size=8m")
+    assert extract(config_of(small_disk), base, world).content_digest == whole[1]
