@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from extract.preprocess import jpeg_thumb, to_square
-from extract.sampling import midpoint_indices
+from extract.sampling import Choice, choose_frames
 from extract.video import DecodedVideo, DecodeRequest
 from features.errors import VideoError
 
@@ -70,24 +70,33 @@ def decode_video(request: DecodeRequest) -> DecodedVideo:
 class _Collector:
     """Turns full frames into square images and thumbnails as they come, and forgets them."""
 
-    def __init__(self, request: DecodeRequest, count: int) -> None:
-        side = request.image_size
-        self.squares = np.empty((count, side, side, 3), np.uint8)
+    def __init__(self, request: DecodeRequest, choice: Choice) -> None:
+        side, count = request.image_size, len(choice.indices)
+        self.squares = np.empty((sum(map(len, choice.images.values())), side, side, 3), np.uint8)
         self.thumbs: list[bytes] = []
-        self._request = request
+        self._choice = choice
         self._filled = 0
         thumbs = min(count, request.thumbs)
         self._thumb_at = set(np.linspace(0, count - 1, thumbs).round().astype(int).tolist())
 
     def add(self, frames: UInt8[np.ndarray, "C H W 3"]) -> None:
+        """Take the next of the chosen frames."""
         start, self._filled = self._filled, self._filled + len(frames)
-        square = to_square(frames, self._request.preprocessing, self._request.image_size)
-        self.squares[start : self._filled] = square
+        offset, side = 0, self.squares.shape[1]
+        for mode, positions in self._choice.images.items():
+            low, high = (bisect_left(positions, end) for end in (start, self._filled))
+            if high > low:
+                mine = frames[[position - start for position in positions[low:high]]]
+                self.squares[offset + low : offset + high] = to_square(mine, mode, side)
+            offset += len(positions)
         wanted = (i for i in range(start, self._filled) if i in self._thumb_at)
         self.thumbs += [jpeg_thumb(frames[i - start]) for i in wanted]
 
-    def finish(self, pts: tuple[float, ...], decoder: str, version: str) -> DecodedVideo:
-        return DecodedVideo(self.squares, pts, decoder, version, tuple(self.thumbs))
+    def finish(self, pts: Sequence[float], decoder: str, version: str) -> DecodedVideo:
+        """All frames came; `pts` are their times."""
+        times = tuple(pts[i] for positions in self._choice.images.values() for i in positions)
+        chosen, thumbs = self._choice.chosen, tuple(self.thumbs)
+        return DecodedVideo(self.squares, times, chosen, decoder, version, thumbs)
 
 
 def _inspect(path: str) -> tuple[int, int]:
@@ -136,12 +145,16 @@ def _with_decord(request: DecodeRequest, declared: int, frame_bytes: int) -> Dec
     try:
         reader = decord.VideoReader(request.path, ctx=decord.cpu(0), num_threads=1)
         total = len(reader)
-        indices = midpoint_indices(total, request.num_frames)
-        pts = tuple(round(float(start), 6) for start in reader.get_frame_timestamp(indices)[:, 0])
-        collector = _Collector(request, len(indices))
+        choice = choose_frames(total, request.views)
+        indices = choice.indices
+        pts = tuple(
+            round(float(start), 6) for start in reader.get_frame_timestamp(list(indices))[:, 0]
+        )
+        collector = _Collector(request, choice)
         chunk = max(1, _CHUNK_BYTES // frame_bytes)
         for start in range(0, len(indices), chunk):
-            collector.add(reader.get_batch(indices[start : start + chunk]).asnumpy())
+            batch = reader.get_batch(list(indices[start : start + chunk]))
+            collector.add(batch.asnumpy())
     except Exception as error:  # decord raises whatever comes to hand
         failure = repr(error)[:200]
     reader = None  # ends its threads, so that all their lines are there
@@ -149,32 +162,27 @@ def _with_decord(request: DecodeRequest, declared: int, frame_bytes: int) -> Dec
         raise _Doubt(failure, total, pts)
     if total < declared:
         raise _Doubt(f"decord found {total} of {declared} frames")
-    _check_rising(indices, pts)
-    squares = collector.squares
-    if len(set(indices)) > 1 and (squares == squares[0]).all():
+    if any(later <= earlier for earlier, later in pairwise(pts)):
+        raise _Doubt("times of the frames do not rise")
+    squares = collector.squares[: len(indices)]
+    if len(squares) > 1 and (squares == squares[0]).all():
         # A still video, or a decoder that is stuck.
         raise _Doubt("all frames are the same", total, pts)
     return collector.finish(pts, "decord", decord.__version__)
 
 
-def _check_rising(indices: Sequence[int], pts: Sequence[float]) -> None:
-    stamps = dict(zip(indices, pts, strict=True))
-    times = list(stamps.values())
-    if any(b <= a for a, b in pairwise(times)):
-        raise _Doubt("times of the frames do not rise")
-
-
 def _with_pyav(request: DecodeRequest, doubt: _Doubt) -> DecodedVideo:
     """PyAV's frames, strictly decoded; the same ones that decord chose, if it chose any."""
     times = _FrameTimes(request.path)
-    wanted = [times.ticks[i] for i in midpoint_indices(len(times.ticks), request.num_frames)]
+    choice = choose_frames(len(times.ticks), request.views)
+    wanted = [times.ticks[i] for i in choice.indices]
     pts = tuple(round(float(tick * times.seconds), 6) for tick in wanted)
     if doubt.pts:
         times.check_same(pts, doubt)
     failure: Exception = doubt
     # Seeking into an open group of pictures can fail on a sound file; then from the start.
     for seek in (True, False):
-        collector = _Collector(request, len(wanted))
+        collector = _Collector(request, choice)
         try:
             for frame in _strict_frames(request.path, times, wanted, seek):
                 collector.add(frame[None])
@@ -241,7 +249,7 @@ class _FrameTimes:
 def _strict_frames(
     path: str, times: _FrameTimes, wanted: Sequence[int], seek: bool
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """The frames at `wanted` ticks (never falling), decoding no more than they need."""
+    """The frames at `wanted` ticks (rising), decoding no more than they need."""
     with _open_strict(path) as (container, stream):
         frames = enumerate(container.decode(stream))
         at, image = -(2**62), np.empty(0, np.uint8)

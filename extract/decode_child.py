@@ -19,12 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from extract.video import DecodedVideo, DecodeRequest
+from extract.video import DecodedVideo, DecodeRequest, View
 from features.errors import VideoError
 
 CHILD = (sys.executable, "-m", "extract.decode_child")
@@ -51,9 +52,16 @@ class DecodeChild:
     Args:
         command: the program that answers; another one in tests.
         wall_factor: wall-clock seconds allowed for every CPU second of a deadline.
+        idle: take only the CPU time that nobody else wants.
     """
 
-    def __init__(self, command: Sequence[str] = CHILD, wall_factor: float = WALL_FACTOR) -> None:
+    def __init__(
+        self,
+        command: Sequence[str] = CHILD,
+        wall_factor: float = WALL_FACTOR,
+        idle: bool = False,
+    ) -> None:
+        self._idle = idle
         self._command = command
         self._wall_factor = wall_factor
         self._process: subprocess.Popen[bytes] | None = None
@@ -121,13 +129,17 @@ class DecodeChild:
             raise RuntimeError("this child was stopped")
         # A session of its own: Ctrl-C is for us to handle. It ends with our end of its stdin.
         with tempfile.TemporaryFile() as errors:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,
             )
+        if self._idle and hasattr(os, "SCHED_IDLE"):
+            with suppress(OSError):  # gone already: the next read finds out
+                os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+        return process
 
     def _receive(self, request: DecodeRequest) -> DecodedVideo:
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
@@ -145,17 +157,27 @@ class DecodeChild:
 
     def _read_video(self, answer: dict[str, Any], request: DecodeRequest) -> DecodedVideo:
         pts = tuple(float(time) for time in answer["pts"])
+        chosen = tuple(tuple(int(image) for image in view) for view in answer["chosen"])
         sizes = [int(size) for size in answer["thumbs"]]
         count = len(pts)
-        sane = 1 <= count <= request.num_frames and len(sizes) <= request.thumbs
-        if not sane or any(not 0 < size <= _MAX_THUMB for size in sizes):
-            raise ValueError(f"{count} frames and thumbnails of {sizes} bytes")
+        wanted = [view.num_frames for view in request.views]
+        sane = (
+            1 <= count <= sum(wanted)
+            and len(sizes) <= request.thumbs
+            and all(0 < size <= _MAX_THUMB for size in sizes)
+            and len(chosen) == len(wanted)
+            and all(1 <= len(v) <= most for v, most in zip(chosen, wanted, strict=True))
+            and {image for view in chosen for image in view} == set(range(count))
+        )
+        if not sane:
+            raise ValueError(f"{count} images and thumbnails of {sizes} bytes")
         shape = (count, request.image_size, request.image_size, 3)
         pixels = self._read(int(np.prod(shape)))
         frames = np.frombuffer(pixels, np.uint8).reshape(shape)
         thumbs = tuple(bytes(self._read(size)) for size in sizes)
         decoder, version = str(answer["decoder"]), str(answer["decoder_version"])
-        return DecodedVideo(frames, pts, decoder, version, thumbs)
+        seconds = float(answer["cpu_seconds"])
+        return DecodedVideo(frames, pts, chosen, decoder, version, thumbs, seconds)
 
     def _read(self, size: int) -> bytearray:
         """Exactly `size` bytes from the child.
@@ -207,6 +229,7 @@ def _limit_cpu(seconds: int) -> None:
 def _answer(request: DecodeRequest, stream: BinaryIO) -> None:
     from extract.decode import decode_video
 
+    start = time.process_time()
     try:
         video = decode_video(request)
     except VideoError as error:
@@ -217,9 +240,11 @@ def _answer(request: DecodeRequest, stream: BinaryIO) -> None:
         return
     record = {
         "pts": video.pts,
+        "chosen": video.chosen,
         "decoder": video.decoder,
         "decoder_version": video.decoder_version,
         "thumbs": [len(thumb) for thumb in video.thumbs],
+        "cpu_seconds": time.process_time() - start,
     }
     _send(stream, record, video.frames.data, *video.thumbs)
 
@@ -237,7 +262,9 @@ def serve() -> None:
     capture_error_lines()
     while head := sys.stdin.buffer.read(_LENGTH.size):
         (length,) = _LENGTH.unpack(head)
-        request = DecodeRequest(**json.loads(sys.stdin.buffer.read(length)))
+        asked = json.loads(sys.stdin.buffer.read(length))
+        views = tuple(View(**view) for view in asked.pop("views"))
+        request = DecodeRequest(**asked, views=views)
         request = replace(request, decoders=tuple(request.decoders))
         _limit_cpu(request.deadline_s)
         _answer(request, answers)

@@ -8,11 +8,13 @@ from collections import Counter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from extract.meter import RunReport, Usage, run_report
+
 _LINE_EVERY_S = 10.0
 
 
 class RunProgress:
-    """Counts videos, frames and failures and shows them.
+    """Counts videos, images, failures and where the time goes, and shows them.
 
     Args:
         total: videos to be done.
@@ -24,7 +26,9 @@ class RunProgress:
         self._total = total
         self._console = console or Console(stderr=True)
         self._seen: set[str] = set()
-        self._frames = 0
+        self._usage = Usage()
+        self._towers = self._decoders = 1
+        self._same_cores = True
         self._start = self._last_line = time.monotonic()
         self._bar = Progress(
             TextColumn("extract"),
@@ -45,21 +49,42 @@ class RunProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def video(self, video_id: str, frames: int, failure: str = "") -> None:
-        """Count one video, once: its frames, or the code of its failure."""
+    def workers(self, towers: int, decoders: int, same_cores: bool) -> None:
+        """Who works; `same_cores`: towers and decoders share the cores."""
+        self._towers, self._decoders, self._same_cores = towers, decoders, same_cores
+
+    def used(self, usage: Usage) -> None:
+        """Count what some work has used."""
+        self._usage += usage
+
+    def video(self, video_id: str, failure: str, usage: Usage) -> None:
+        """Count one video, once: the code of its failure, or "", and what was used since."""
+        self.used(usage)
         if video_id in self._seen:  # its shard is being done again
             return
         self._seen.add(video_id)
-        self._frames += frames
         if failure:
             self.failed[failure] += 1
-        now = time.monotonic()
-        seconds = max(now - self._start, 1e-9)
-        facts = f"{self._frames / seconds:.0f} frames/s, {self.failed.total()} failed"
+        facts = self._facts()
         self._bar.update(self._task, advance=1, facts=facts)
+        now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line >= _LINE_EVERY_S:
             self._last_line = now
-            left = seconds / len(self._seen) * (self._total - len(self._seen))
+            left = (now - self._start) / len(self._seen) * (self._total - len(self._seen))
             self._console.print(
                 f"extract: {len(self._seen)}/{self._total} videos, {facts}, {left:.0f} s left"
             )
+
+    def report(self) -> RunReport:
+        """What the run took, against what it could have taken."""
+        seconds = time.monotonic() - self._start
+        return run_report(self._usage, seconds, self._towers, self._decoders, self._same_cores)
+
+    def _facts(self) -> str:
+        used, wall = self._usage, max(time.monotonic() - self._start, 1e-9)
+        worst = ", ".join(f"{code} {count}" for code, count in self.failed.most_common(2))
+        return (
+            f"{used.images / wall:.0f} frames/s, ViT {used.encode_s / wall / self._towers:.0%}, "
+            f"decoders {used.decode_cpu_s / wall / self._decoders:.0%}, "
+            f"{self.failed.total()} failed{f' ({worst})' if worst else ''}"
+        )

@@ -3,8 +3,9 @@
     decode tasks (any node, killable child)  →  tower actor (owns a shard)  →  commit
 
 Ray gives at-least-once at best; exactly-once comes from the commit markers. The driver keeps a
-bounded window of videos under way for each actor, so memory does not grow with the list. An actor
-that dies loses the shard it was at, which is done again elsewhere. Decode workers never load torch.
+bounded window of videos under way for each actor, so memory does not grow with the list; the window
+reaches into the actor's next shard, so that decoding does not pause at a commit. An actor that dies
+loses the shards it was at, which are done again elsewhere. Decode workers never load torch.
 """
 
 from __future__ import annotations
@@ -24,35 +25,54 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from extract.decode_child import DecodeChild
+from extract.meter import RunReport, Usage
 from extract.progress import RunProgress
+from extract.ray_metrics import RayMetrics
 from extract.video import DecodedVideo, DecodeRequest
-from extract.work import Work, decode_row
+from extract.work import Unit, Work, decode_row
 from features.errors import RedVillmError, StoreError, VideoError
 from features.plan import PlanRow
 
 log = logging.getLogger(__name__)
 
-_WINDOW = 4
-"""Videos under way for each tower: decoding, decoded, or being encoded."""
 _ATTEMPTS = 3
 """How often a shard may lose its tower before the run gives up."""
+_PATIENCE_S = 60.0
+"""Seconds without any news after which a person is told what the run waits for."""
+_STORE_SHARE = 0.25
+"""Share of the cluster's object store that decoded images may take."""
 _child: DecodeChild | None = None
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """What there is to work with."""
+
+    towers: int
+    gpus: int
+    """0: towers compute on the CPUs that decode."""
+    decoders: int
+    """Decode tasks that can run at once."""
+    window: int
+    """Videos under way for each tower: decoding, decoded, or being encoded."""
+    threads: int
+    """CPU threads of a tower."""
 
 
 def run_ray(
     work: Work,
-    shards: Sequence[int],
+    units: Sequence[Unit],
     progress: RunProgress,
-    after_shard: Callable[[], None],
+    after_unit: Callable[[], None],
     workers: int | None = None,
-) -> None:
-    """Extract and commit `shards`, in any order; `after_shard` may raise to stop the run.
+) -> RunReport:
+    """Extract and commit `units`, in any order; `after_unit` may raise to stop the run.
 
     Args:
         work: what to do.
-        shards: shards to be done.
+        units: what of it.
         progress: told of every video.
-        after_shard: called after every commit.
+        after_unit: called after every commit.
         workers: tower actors; one for every GPU, or one, unless given.
 
     Raises:
@@ -62,9 +82,10 @@ def run_ray(
     if ours:
         _connect(workers)
     try:
-        here: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        gpus = int(here.get("GPU", 0)) if work.device in ("auto", "cuda") else 0
-        _drive(work, shards, progress, after_shard, min(workers or gpus or 1, len(shards)), gpus)
+        cluster = _survey(work, len(units), workers)
+        progress.workers(cluster.towers, cluster.decoders, same_cores=not cluster.gpus)
+        _Drive(work, units, progress, after_unit, cluster).run()
+        return progress.report()
     finally:
         if ours:
             ray.shutdown()
@@ -75,15 +96,29 @@ def _connect(workers: int | None) -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)
     else:
-        # Logical CPUs: a tower holds one, and somebody must be left to decode.
-        cpus = max(os.cpu_count() or 1, (workers or 1) + 1)
+        # Logical CPUs: a tower holds one, and every core may decode while the towers wait. Ray's
+        # workers are niced for the sake of a driver, and ours has nothing to compute.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        cpus = (os.cpu_count() or 1) + (workers or 1)
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
 
 
-def _decode(row: PlanRow, request: DecodeRequest) -> DecodedVideo | VideoError:
+def _survey(work: Work, units: int, workers: int | None) -> _Cluster:
+    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    gpus = int(have.get("GPU", 0)) if work.device in ("auto", "cuda") else 0
+    towers = max(1, min(workers or gpus or 1, units))
+    decoders = max(1, int(have.get("CPU", 1)) - (0 if gpus else towers))
+    budget = _STORE_SHARE * have.get("object_store_memory", 2**30) / towers
+    window = int(min(max(4, decoders / towers + 2), max(2, budget // work.video_bytes())))
+    towers_a_node = -(-towers // len(nodes))
+    return _Cluster(towers, gpus, decoders, window, max(1, (os.cpu_count() or 1) // towers_a_node))
+
+
+def _decode(row: PlanRow, request: DecodeRequest, idle: bool) -> DecodedVideo | VideoError:
     """Decode in this worker's own child, which lives as long as the worker."""
     global _child
-    _child = _child or DecodeChild()
+    _child = _child or DecodeChild(idle=idle)
     return decode_row(_child, row, request)
 
 
@@ -93,139 +128,186 @@ def _remote_decode() -> Any:
 
 
 class _TowerActor:  # by name, not decorated: workers import it and Ray pickles no code
-    """A tower and the shard it is at. Calls of one caller run in the order they were made."""
+    """A tower and the unit it is at. Calls of one caller run in the order they were made."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, threads: int) -> None:
+        import torch
+
+        from extract.meter import Meter
         from extract.tower import load_tower
+        from features.device import SMALL_MODEL
         from features.spec import require_same
 
+        spec = work.targets[0].spec
         self._work = work
-        self._tower = load_tower(work.base, work.spec.compute_dtype, work.device)
+        self._tower = load_tower(work.base, spec.compute_dtype, work.device, work.compile)
+        # Ray allows one thread for one logical CPU; but decoders here take only what is left.
+        torch.set_num_threads(threads if self._tower.num_parameters >= SMALL_MODEL else 1)
+        self._meter = Meter()
         require_same(
             "weights digest",
-            work.spec.weights_digest,
+            spec.weights_digest,
             self._tower.digest,
             ours_is="the driver's tower",
             theirs_is="the tower on this node",
         )
 
-    def start(self, shard: int) -> None:
-        from extract.shard_builder import ShardBuilder
+    def start(self, unit: Unit) -> None:
+        from extract.shard_builder import builder_of
 
-        rows = self._work.plan.shards()[shard]
-        self._builder = ShardBuilder(self._tower, rows, self._work.batch_size)
+        self._builder = builder_of(self._work, unit, self._tower, self._meter)
         self._count = 0
 
-    def add(self, index: int, outcome: DecodedVideo | VideoError) -> tuple[int, str]:
-        """Take the shard's next video; returns its frames and the code of its failure."""
+    def add(self, index: int, outcome: DecodedVideo | VideoError) -> tuple[str, Usage]:
+        """Take the unit's next video; returns the code of its failure and what was used since."""
         if index != self._count:
             raise RuntimeError(f"video {index} of the shard came as number {self._count}")
         self._count += 1
         self._builder.add(outcome)
-        if isinstance(outcome, VideoError):
-            return 0, outcome.code
-        return len(outcome.frames), ""
+        return outcome.code if isinstance(outcome, VideoError) else "", self._meter.take()
 
-    def commit(self, shard: int) -> bool:
-        from features.store import write_shard
+    def commit(self, unit: Unit) -> tuple[str, Usage]:
+        from extract.shard_builder import commit_unit
 
-        work = self._work
-        rows = self._builder.finish()
-        return write_shard(work.store, work.spec, work.plan, shard, rows, work.format).won
+        commit_unit(self._work, unit, self._builder, self._meter)
+        return "", self._meter.take()
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call that a tower has not answered yet."""
+
+    reference: Any
+    unit: Unit
+    video_id: str | None
+    """None: the commit, which comes last."""
 
 
 @dataclass
 class _Lane:
-    """One tower actor, the shard it is at and the calls it has not answered yet, in order."""
+    """One tower actor and its calls, in order."""
 
     actor: Any
-    shard: int = -1
+    calls: deque[_Call] = field(default_factory=deque)
+    unit: Unit | None = None
+    """The unit whose videos are being submitted."""
     rows: Iterator[tuple[int, PlanRow]] = field(default_factory=lambda: iter(()))
-    calls: deque[tuple[Any, str | None]] = field(default_factory=deque)
-    """(reference, video id); None for the id: the commit, which comes last."""
-    committing: bool = False
+
+    def units(self) -> list[Unit]:
+        """Units that are not committed, in order."""
+        under_way = [call.unit for call in self.calls] + ([self.unit] if self.unit else [])
+        return list({unit.shards: unit for unit in under_way}.values())
 
 
-def _drive(
-    work: Work,
-    shards: Sequence[int],
-    progress: RunProgress,
-    after_shard: Callable[[], None],
-    towers: int,
-    gpus: int,
-) -> None:
-    shared = ray.put(work)
-    # Neither restarts nor retries calls: a lost shard is ours to do again.
-    remote = ray.remote(num_gpus=1 if gpus else 0, num_cpus=0 if gpus else 1)
-    remote_tower: Any = remote(_TowerActor)
+class _Drive:
+    """The driver's loop over all lanes."""
 
-    def new_actor() -> Any:
-        return remote_tower.remote(shared)
-
-    todo, lost = deque(shards), Counter[int]()
-    lanes = [_Lane(new_actor()) for _ in range(towers)]
-    while True:
-        for lane in lanes:
-            if lane.shard < 0 and todo:
-                _start(lane, todo.popleft(), work)
-            _fill(lane, work)
-        waiting = {lane.calls[0][0]: lane for lane in lanes if lane.calls}
-        if not waiting:
-            return
-        for reference in ray.wait(list(waiting), num_returns=1)[0]:
-            lane = waiting[reference]
-            try:
-                if _settle(lane, progress):
-                    after_shard()
-            except RayTaskError as error:  # our own code raised: that is not the cluster's fault
-                if isinstance(error.cause, RedVillmError):
-                    raise error.cause from error
-                raise
-            except RayError as error:
-                lost[lane.shard] += 1
-                log.warning("shard %d lost its tower, doing it again: %s", lane.shard, error)
-                if lost[lane.shard] >= _ATTEMPTS:
-                    raise StoreError(
-                        "a shard lost its tower again and again",
-                        where=f"{work.store}, shard {lane.shard}",
-                        got=str(error).strip().splitlines()[-1],
-                        do="look at the cluster's logs (memory?), then run the same command again",
-                    ) from error
-                ray.kill(lane.actor)
-                todo.appendleft(lane.shard)
-                lanes[lanes.index(lane)] = _Lane(new_actor())
-
-
-def _start(lane: _Lane, shard: int, work: Work) -> None:
-    lane.shard, lane.committing = shard, False
-    lane.rows = enumerate(work.plan.shards()[shard])
-    lane.actor.start.remote(shard)
-
-
-def _fill(lane: _Lane, work: Work) -> None:
-    """Submit videos up to the window, and the commit after the last one."""
-    while lane.shard >= 0 and not lane.committing and len(lane.calls) < _WINDOW:
-        index, row = next(lane.rows, (-1, None))
-        if row is None:
-            lane.calls.append((lane.actor.commit.remote(lane.shard), None))
-            lane.committing = True
-            return
-        request = work.request(row)
-        outcome: Any = (
-            _remote_decode().remote(row, request)
-            if request
-            else VideoError("missing", "no file for this video", where=row.path or row.video_id)
+    def __init__(
+        self,
+        work: Work,
+        units: Sequence[Unit],
+        progress: RunProgress,
+        after_unit: Callable[[], None],
+        cluster: _Cluster,
+    ) -> None:
+        self._work, self._cluster = work, cluster
+        self._progress, self._after_unit = progress, after_unit
+        self._todo, self._lost = deque(units), Counter[Any]()
+        self._shared = ray.put(work)
+        # Neither restarts nor retries calls: a lost shard is ours to do again.
+        gpus = cluster.gpus
+        self._tower: Any = ray.remote(num_gpus=1 if gpus else 0, num_cpus=0 if gpus else 1)(
+            _TowerActor
         )
-        lane.calls.append((lane.actor.add.remote(index, outcome), row.video_id))
+        self._lanes = [self._new_lane() for _ in range(cluster.towers)]
+        self._metrics = RayMetrics()
+
+    def run(self) -> None:
+        """Until every unit is committed."""
+        try:
+            while True:
+                for lane in self._lanes:
+                    self._fill(lane)
+                waiting = {lane.calls[0].reference: lane for lane in self._lanes if lane.calls}
+                if not waiting:
+                    return
+                ready = ray.wait(list(waiting), num_returns=1, timeout=_PATIENCE_S)[0]
+                if not ready:
+                    log.warning(
+                        "no news for %.0f s from %d towers: is there a place for them?",
+                        _PATIENCE_S,
+                        len(waiting),
+                    )
+                for reference in ready:
+                    self._settle(waiting[reference])
+        finally:
+            for lane in self._lanes:
+                ray.kill(lane.actor)
+
+    def _new_lane(self) -> _Lane:
+        return _Lane(self._tower.remote(self._shared, self._cluster.threads))
+
+    def _fill(self, lane: _Lane) -> None:
+        """Submit videos up to the window, and a commit after each unit's last one."""
+        while len(lane.calls) < self._cluster.window:
+            if lane.unit is None:
+                if not self._todo:
+                    return
+                lane.unit = self._todo.popleft()
+                lane.rows = enumerate(lane.unit.rows)
+                lane.actor.start.remote(lane.unit)
+            unit = lane.unit
+            index, row = next(lane.rows, (-1, None))
+            if row is None:
+                lane.calls.append(_Call(lane.actor.commit.remote(unit), unit, None))
+                lane.unit = None
+                continue
+            outcome = self._outcome(unit, row)
+            lane.calls.append(_Call(lane.actor.add.remote(index, outcome), unit, row.video_id))
+
+    def _outcome(self, unit: Unit, row: PlanRow) -> Any:
+        """A reference to the decoded video, or the failure that is known already."""
+        request = self._work.request(unit, row)
+        if request is None:
+            return VideoError("missing", "no file for this video", where=row.path or row.video_id)
+        return _remote_decode().remote(row, request, not self._cluster.gpus)
+
+    def _settle(self, lane: _Lane) -> None:
+        """Take the answer to the lane's oldest call."""
+        call = lane.calls[0]
+        try:
+            failure, usage = ray.get(call.reference)
+        except RayTaskError as error:  # our own code raised: that is not the cluster's fault
+            if isinstance(error.cause, RedVillmError):
+                raise error.cause from error
+            raise
+        except RayError as error:
+            self._lose(lane, error)
+            return
+        lane.calls.popleft()
+        self._metrics.count(call.video_id is not None, failure, usage)
+        if call.video_id is not None:
+            self._progress.video(call.video_id, failure, usage)
+        else:
+            self._progress.used(usage)
+            self._after_unit()
+
+    def _lose(self, lane: _Lane, error: RayError) -> None:
+        """Put a dead tower's units back and start another tower."""
+        units = lane.units()
+        self._lost[units[0].shards] += 1
+        log.warning("shards %s lost their tower, doing them again: %s", _names(units), error)
+        if self._lost[units[0].shards] >= _ATTEMPTS:
+            raise StoreError(
+                "a shard lost its tower again and again",
+                where=f"{self._work.targets[0].store}, shard {_names(units[:1])}",
+                got=str(error).strip().splitlines()[-1],
+                do="look at the cluster's logs (memory?), then run the same command again",
+            ) from error
+        ray.kill(lane.actor)
+        self._todo.extendleft(reversed(units))
+        self._lanes[self._lanes.index(lane)] = self._new_lane()
 
 
-def _settle(lane: _Lane, progress: RunProgress) -> bool:
-    """Take the answer to the lane's oldest call; True when that was a commit."""
-    reference, video_id = lane.calls[0]
-    answer = ray.get(reference)
-    lane.calls.popleft()
-    if video_id is not None:
-        progress.video(video_id, *answer)
-        return False
-    lane.shard = -1
-    return True
+def _names(units: Sequence[Unit]) -> str:
+    return ", ".join(str(unit.shards[0][1]) for unit in units)

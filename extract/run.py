@@ -1,4 +1,4 @@
-"""Stage one: video files in, a feature store out. Rerun it until nothing is missing.
+"""Stage one: video files in, feature stores out. Rerun it until nothing is missing.
 
 The plan fixes which video goes where; what is committed is never done again. A killed run, a run
 in parts and a run on a cluster therefore end in the same store.
@@ -7,22 +7,29 @@ in parts and a run on a cluster therefore end in the same store.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
+from extract.meter import RunReport
+from extract.options import (
+    ExtractConfig,
+    check_options,
+    parse_part,
+    parse_share,
+    parse_specs,
+    uses_ray,
+)
 from extract.progress import RunProgress
-from extract.work import Work
+from extract.work import Target, Unit, Work, find_units
 from features.config import BaseConfig, DatasetConfig
 from features.durable import replace_file
 from features.errors import ConfigError, RedVillmError
 from features.plan import STATUS_OK, SourceVideo, extend_plan, find_videos, source_video
-from features.spec import SCHEMA_VERSION, ComputeDtype, StoreDtype
+from features.spec import SCHEMA_VERSION, FeatureSpec
 from features.store import (
     compact_index,
     content_digest,
@@ -35,44 +42,8 @@ from features.tower_files import has_tower_files, make_spec, tower_digest
 
 
 @dataclass(frozen=True)
-class ExtractConfig:
-    """How to run an extraction. What is extracted is the base's and the dataset's business."""
-
-    features: Path = Path("data/features")
-    """Folder for all feature stores."""
-    num_frames: int | None = None
-    """T: frames sampled a video; the base's own number unless given."""
-    compute_dtype: ComputeDtype = "float32"
-    """dtype of the tower's arithmetic."""
-    store_dtype: StoreDtype = "float16"
-    """dtype on disk."""
-    format: Literal["zarr", "hdf5"] = "zarr"
-    """Files of new shards."""
-    videos_per_shard: int = 128
-    """Videos of a new shard: what a killed worker loses at most."""
-    batch_size: int = 64
-    """Frames a ViT batch, filled across videos. Another size may change last bits."""
-    executor: Literal["auto", "serial", "ray"] = "auto"
-    """auto: ray when RAY_ADDRESS is set or `workers` > 1, else this process."""
-    workers: int | None = None
-    """Tower actors under Ray; one for every GPU of the cluster (or one) unless given."""
-    part: str = "1/1"
-    """`i/n`: do every n-th shard only, from the i-th, as in a SLURM array of n jobs."""
-    device: str = "auto"
-    """auto (cuda, mps, cpu) or a torch device."""
-    deadline_s: int = 300
-    """CPU seconds for decoding one video; ten times that in wall clock."""
-    max_failures: float = 1.0
-    """Share of this run's videos that may fail before it stops."""
-    thumbs: int = 8
-    """Thumbnails kept a video for the report; 0 for none."""
-    retry_failed: bool = False
-    """Try videos again that failed before."""
-
-
-@dataclass(frozen=True)
 class ExtractSummary:
-    """What a run did and what the store holds of the videos wanted."""
+    """What a run did and what a store holds of the videos wanted."""
 
     store: Path
     planned: int
@@ -89,6 +60,8 @@ class ExtractSummary:
     """Wall clock of this run."""
     content_digest: str
     """The store's."""
+    run: RunReport | None
+    """Where the time went; None when there was nothing to do."""
 
 
 def extract(
@@ -97,7 +70,20 @@ def extract(
     dataset: DatasetConfig,
     wanted: Sequence[str] | None = None,
 ) -> ExtractSummary:
-    """Bring the store of a dataset up to date; only what is missing is done.
+    """`extract_all` for a run of one spec."""
+    (summary,) = extract_all(config, base, dataset, wanted)
+    return summary
+
+
+def extract_all(
+    config: ExtractConfig,
+    base: BaseConfig,
+    dataset: DatasetConfig,
+    wanted: Sequence[str] | None = None,
+) -> list[ExtractSummary]:
+    """Bring a dataset's stores up to date, one for each spec; only what is missing is done.
+
+    Each video is decoded once and each image that any spec needs is encoded once.
 
     Args:
         config: how to run.
@@ -109,57 +95,90 @@ def extract(
     Raises:
         ConfigError: an option, the image size or the device does not fit.
         CheckpointError: the tower cannot be had.
-        StoreError: the store is damaged or cannot be written.
+        StoreError: a store is damaged or cannot be written.
         RedVillmError: more videos failed than `max_failures` allows; what is committed stays.
     """
     start = time.monotonic()
-    first, step = parse_part(config.part)
-    _check(config)
-    digest = _weights_digest(base)
-    spec = make_spec(base, digest, config.num_frames, config.compute_dtype, config.store_dtype)
+    check_options(config)
+    specs = list_specs(config, base)
     videos = list_videos(dataset, wanted)
+    targets = tuple(_target(config, base, dataset, spec, videos) for spec in specs)
+    first, step = parse_part(config.part)
+    units = [
+        unit
+        for unit in find_units(targets, [pending_shards(t.store, t.plan) for t in targets])
+        if unit.shards[0][1] % step == first
+    ]
+    total = len({row.video_id for unit in units for row in unit.rows})
+    report = None
+    if units:
+        work = Work(
+            targets=targets,
+            base=base,
+            batch_size=config.batch_size,
+            format=config.format,
+            device=config.device,
+            compile=config.compile,
+            thumbs=config.thumbs,
+            deadline_s=config.deadline_s,
+        )
+        report = _execute(config, work, units, total)
+    for target in targets:
+        compact_index(target.store)
+    seconds = time.monotonic() - start
+    return [_summarise(target.store, videos, total, seconds, report) for target in targets]
+
+
+def list_specs(config: ExtractConfig, base: BaseConfig) -> list[FeatureSpec]:
+    """The specs of a run: one tower, and a T and a preprocessing each.
+
+    Raises:
+        ConfigError: `specs` cannot be read.
+        CheckpointError: the tower cannot be had.
+    """
+    views = parse_specs(config, base)
+    digest = _weights_digest(base)
+    return [
+        make_spec(
+            replace(base, preprocessing=view.preprocessing),
+            digest,
+            view.num_frames,
+            config.compute_dtype,
+            config.store_dtype,
+        )
+        for view in views
+    ]
+
+
+def _target(
+    config: ExtractConfig,
+    base: BaseConfig,
+    dataset: DatasetConfig,
+    spec: FeatureSpec,
+    videos: Sequence[SourceVideo],
+) -> Target:
     store = create_store(store_path(config.features, dataset.name, base.name, spec), spec)
-    plan = extend_plan(
-        store, videos, config.videos_per_shard, read_statuses(store), config.retry_failed
-    )
-    shards = [shard for shard in pending_shards(store, plan) if shard % step == first]
-    work = Work(
-        store=store,
-        base=base,
-        spec=spec,
-        plan=plan,
-        batch_size=config.batch_size,
-        format=config.format,
-        device=config.device,
-        thumbs=config.thumbs,
-        deadline_s=config.deadline_s,
-    )
-    total = sum(len(plan.shards()[shard]) for shard in shards)
-    if shards:
-        _execute(config, work, shards, total)
-    compact_index(store)
-    return _summarise(store, videos, total, time.monotonic() - start)
+    statuses = read_statuses(store)
+    plan = extend_plan(store, videos, config.videos_per_shard, statuses, config.retry_failed)
+    return Target(store, spec, plan)
 
 
-def _execute(config: ExtractConfig, work: Work, shards: Sequence[int], total: int) -> None:
-    from extract.serial_executor import run_serial
-    from extract.tower import load_tower
-
-    # The driver of a cluster loads the tower too: what does not fit is refused here and now.
-    device = "cpu" if uses_ray(config) else config.device
-    tower = load_tower(work.base, config.compute_dtype, device)
+def _execute(config: ExtractConfig, work: Work, units: Sequence[Unit], total: int) -> RunReport:
+    share = parse_share(config.max_failures)
     with RunProgress(total) as progress:
 
-        def after_shard() -> None:
-            _stop_if_rotten(progress.failed, total, config.max_failures, work.store)
+        def after_unit() -> None:
+            _stop_if_rotten(progress.failed, total, share, work)
 
         if uses_ray(config):
             from extract.ray_executor import run_ray
+            from extract.tower import check_tower
 
-            del tower
-            run_ray(work, shards, progress, after_shard, config.workers)
-        else:
-            run_serial(work, shards, progress, after_shard, tower)
+            check_tower(work.base)  # what does not fit is refused here and now, not on a node
+            return run_ray(work, units, progress, after_unit, config.workers)
+        from extract.serial_executor import run_serial
+
+        return run_serial(work, units, progress, after_unit)
 
 
 def _weights_digest(base: BaseConfig) -> str:
@@ -169,25 +188,6 @@ def _weights_digest(base: BaseConfig) -> str:
     from extract.tower import load_tower
 
     return load_tower(base, device="cpu").digest
-
-
-def parse_part(part: str) -> tuple[int, int]:
-    """(i - 1, n) of `i/n`.
-
-    Raises:
-        ConfigError: not of that form, or i is not in 1..n.
-    """
-    index, slash, count = part.partition("/")
-    if slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count):
-        return int(index) - 1, int(count)
-    raise ConfigError("not a part of a run", where="part", got=part, wanted="i/n with 1 <= i <= n")
-
-
-def uses_ray(config: ExtractConfig) -> bool:
-    """Whether the run goes to Ray."""
-    if config.executor == "auto":
-        return bool(os.environ.get("RAY_ADDRESS")) or (config.workers or 1) > 1
-    return config.executor == "ray"
 
 
 def list_videos(dataset: DatasetConfig, wanted: Sequence[str] | None = None) -> list[SourceVideo]:
@@ -205,22 +205,12 @@ def list_videos(dataset: DatasetConfig, wanted: Sequence[str] | None = None) -> 
         return list(pool.map(lambda video_id: source_video(video_id, files.get(video_id)), ids))
 
 
-def _check(config: ExtractConfig) -> None:
-    least = {"videos_per_shard": 1, "batch_size": 1, "deadline_s": 1, "thumbs": 0}
-    least |= {name: 1 for name in ("num_frames", "workers") if getattr(config, name) is not None}
-    for name, low in least.items():
-        if getattr(config, name) < low:
-            raise ConfigError(
-                "too small", where=name, got=getattr(config, name), wanted=f">= {low}"
-            )
-
-
-def _stop_if_rotten(failed: Counter[str], total: int, share: float, store: Path) -> None:
+def _stop_if_rotten(failed: Counter[str], total: int, share: float, work: Work) -> None:
     if failed.total() > share * total:
         worst = ", ".join(f"{code} {count}" for code, count in failed.most_common())
         raise RedVillmError(
             "too many videos failed; what is done so far is kept",
-            where=store,
+            where=work.targets[0].store,
             got=f"{failed.total()} of {total} ({worst})",
             wanted=f"at most {share:.1%}",
             do="look at the messages in the store, or raise max_failures",
@@ -228,7 +218,11 @@ def _stop_if_rotten(failed: Counter[str], total: int, share: float, store: Path)
 
 
 def _summarise(
-    store: Path, videos: Sequence[SourceVideo], done: int, seconds: float
+    store: Path,
+    videos: Sequence[SourceVideo],
+    done: int,
+    seconds: float,
+    report: RunReport | None,
 ) -> ExtractSummary:
     statuses = read_statuses(store)
     counts = Counter(statuses.get(video.video_id, "waiting") for video in videos)
@@ -241,6 +235,7 @@ def _summarise(
         failed=dict(sorted(counts.items())),
         seconds=round(seconds, 3),
         content_digest=content_digest(store),
+        run=report,
     )
     record = {"schema": SCHEMA_VERSION, **asdict(summary), "store": str(store)}
     replace_file(store / "last_run.json", json.dumps(record, indent=2).encode(), "summary")

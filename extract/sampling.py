@@ -6,7 +6,12 @@ frames, and numpy's half-to-even rounding decides some of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+
+from extract.video import View
+from features.spec import Preprocessing
 
 
 def midpoint_indices(total: int, num_frames: int) -> list[int]:
@@ -30,3 +35,39 @@ def midpoint_indices(total: int, num_frames: int) -> list[int]:
     # Python's round is numpy's: halves go to the even number.
     edges = [round(segment * i) for i in range(n + 1)]
     return [(low + high) // 2 for low, high in pairwise(edges)]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which frames several views of one video need, each decoded once."""
+
+    indices: tuple[int, ...]
+    """Every frame that any view needs, rising."""
+    images: dict[Preprocessing, tuple[int, ...]]
+    """The squares to be made: for each preprocessing the positions in `indices`, rising."""
+    chosen: tuple[tuple[int, ...], ...]
+    """For each view its frames in order, as positions in the squares of all preprocessings."""
+
+
+def choose_frames(total: int, views: Sequence[View]) -> Choice:
+    """The union of the views' midpoint frames of a video of `total` frames.
+
+    Raises:
+        ValueError: `total` or a view's number of frames is below 1.
+    """
+    wanted = [midpoint_indices(total, view.num_frames) for view in views]
+    indices = tuple(sorted({index for view in wanted for index in view}))
+    at = {index: position for position, index in enumerate(indices)}
+    images: dict[Preprocessing, tuple[int, ...]] = {}
+    for mode in dict.fromkeys(view.preprocessing for view in views):
+        same = [
+            frames for view, frames in zip(views, wanted, strict=True) if view.preprocessing == mode
+        ]
+        images[mode] = tuple(sorted({at[index] for frames in same for index in frames}))
+    stacked = [(mode, position) for mode, positions in images.items() for position in positions]
+    image_of = {square: image for image, square in enumerate(stacked)}
+    chosen = tuple(
+        tuple(image_of[view.preprocessing, at[index]] for index in frames)
+        for view, frames in zip(views, wanted, strict=True)
+    )
+    return Choice(indices, images, chosen)

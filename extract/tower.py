@@ -6,6 +6,7 @@ normalised pixels to tokens, and everything behind it is the same for a mini bas
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ from features.tower_files import (
     tower_files,
 )
 
+log = logging.getLogger(__name__)
+
 
 class Tower:
     """A frozen ViT that gives one hidden layer's patch tokens, without CLS.
@@ -42,6 +45,7 @@ class Tower:
         compute_dtype: dtype of the arithmetic.
         device: where it runs.
         normalisation: whose mean and spread are taken out of the pixels.
+        compile: whether torch.compile makes kernels of it.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Tower:
         compute_dtype: ComputeDtype = "float32",
         device: str | torch.device = "cpu",
         normalisation: Normalisation = "clip",
+        compile: bool = False,  # noqa: A002 - torch's own name for it
     ) -> None:
         self.digest = digest
         self.image_size = encoder.image_size
@@ -58,16 +63,54 @@ class Tower:
         self.width = encoder.width
         self.device = torch.device(device)
         self.dtype: torch.dtype = getattr(torch, compute_dtype)
+        self.encoder = encoder.eval().requires_grad_(False)
+        self._run = torch.compile(encoder) if compile else encoder
         self._normalisation = normalisation
-        self._encoder = encoder.eval().requires_grad_(False)
+        self._micro_batch = 0
         self.num_parameters = sum(parameter.numel() for parameter in encoder.parameters())
 
-    @torch.inference_mode()
     def encode(self, images: UInt8[np.ndarray, "B S S 3"]) -> Float[Tensor, "B N D"]:
-        """Patch tokens of a batch of square RGB images, on the device, in the compute dtype."""
+        """Patch tokens of a batch of square RGB images, on the device, in the compute dtype.
+
+        A batch that does not fit into memory is done in halves, from then on; the batch that the
+        caller planned stays what it is.
+
+        Raises:
+            ConfigError: not even one image fits.
+        """
+        while True:
+            size = self._micro_batch or len(images)
+            try:
+                parts = [images[i : i + size] for i in range(0, len(images), size)]
+                tokens = [self._encode(part) for part in parts]
+                return tokens[0] if len(tokens) == 1 else torch.cat(tokens)
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                if size == 1:
+                    what = "not even one image fits into memory"
+                    raise ConfigError(what, where=self.device, do="use another device") from error
+            self._micro_batch = (min(size, len(images)) + 1) // 2
+            log.warning("out of memory: %d images at a time from now on", self._micro_batch)
+            if self.device.type not in ("cpu", "meta"):
+                torch.accelerator.empty_cache()
+
+    @torch.inference_mode()
+    def _encode(self, images: UInt8[np.ndarray, "B S S 3"]) -> Float[Tensor, "B N D"]:
         pixels = normalise(torch.from_numpy(images).to(self.device), self._normalisation)
-        tokens: Tensor = self._encoder(pixels.to(self.dtype))
+        tokens: Tensor = self._run(pixels.to(self.dtype))
         return tokens
+
+    def synchronise(self) -> None:
+        """Wait until the device has done all that it was given."""
+        if self.device.type not in ("cpu", "meta"):
+            torch.accelerator.synchronize()
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has a class for it; MPS and the CPU's allocator have words."""
+    words = ("out of memory", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error).lower() for w in words)
 
 
 def normalise(
@@ -79,7 +122,10 @@ def normalise(
 
 
 def load_tower(
-    base: BaseConfig, compute_dtype: ComputeDtype = "float32", device: str = "auto"
+    base: BaseConfig,
+    compute_dtype: ComputeDtype = "float32",
+    device: str = "auto",
+    compile: bool = False,  # noqa: A002 - torch's own name for it
 ) -> Tower:
     """The tower that a base names.
 
@@ -87,23 +133,39 @@ def load_tower(
         CheckpointError: the weights are missing, incomplete or of a kind we cannot run.
         ConfigError: image size, layer or device do not fit.
     """
+    where = pick_device(device)
+    encoder, digest = _build(base, where, getattr(torch, compute_dtype))
+    return Tower(encoder, digest, compute_dtype, where, base.normalisation, compile)
+
+
+def check_tower(base: BaseConfig) -> None:
+    """Refuse what `load_tower` would refuse, without reading weights where files can be had.
+
+    Raises:
+        CheckpointError: the weights are missing, incomplete or of a kind we cannot run.
+        ConfigError: image size or layer do not fit.
+    """
+    _build(base, torch.device("meta" if has_tower_files(base) else "cpu"), torch.float32)
+
+
+def _build(base: BaseConfig, device: torch.device, dtype: torch.dtype) -> tuple[PatchEncoder, str]:
+    """The encoder and the digest of its weights."""
     if not has_tower_files(base) and not base.tower.startswith((OPEN_CLIP, LOCAL_DIR)):
         wanted = f"checkpoint, {CLIP}<folder>, open_clip:<name>:<tag> or local-dir:<folder>"
         raise ConfigError("unknown tower", where=f"base {base.name}", got=base.tower, wanted=wanted)
-    where, dtype = pick_device(device), getattr(torch, compute_dtype)
     encoder: PatchEncoder
     if has_tower_files(base):
         files = tower_files(base)
-        encoder, digest = build_encoder(files, base.layer, where, dtype), files.digest
+        encoder, digest = build_encoder(files, base.layer, device, dtype), files.digest
     else:
         visual, digest = _from_open_clip(base)
-        encoder = ClipEncoder(visual.to(where, dtype), base.layer)
+        encoder = ClipEncoder(visual.to(device, dtype), base.layer)
     for name, what in (("image_size", "takes images of another size"), ("regrouping", "regroups")):
         got, wanted = getattr(base, name), getattr(encoder, name)
         if got != wanted:
             where_from = f"base {base.name}, {name}"
             raise ConfigError(f"the tower {what}", where=where_from, got=got, wanted=wanted)
-    return Tower(encoder, digest, compute_dtype, where, base.normalisation)
+    return encoder, digest
 
 
 def build_encoder(

@@ -118,6 +118,13 @@ def read_each(paths: Sequence[StorePath]) -> Iterator[bytes | None]:
                 yield None
 
 
+def read_range(path: UPath, offset: int, size: int) -> bytes:
+    """Bytes from an offset, which counts from the end if negative; any trouble is an OSError."""
+    end = None if offset < 0 else offset + size
+    with as_os_errors():
+        return bytes(_client(path).cat_file(path.path, start=offset, end=end))
+
+
 def open_file(path: UPath) -> Any:
     """A remote file for random reads: each fetches what was asked for and a little more."""
     with as_os_errors():

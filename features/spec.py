@@ -28,7 +28,7 @@ StoreDtype = Literal["float16", "float32"]
 SCHEMA_VERSION = 1
 """Version of every file this project writes; readers refuse a newer one."""
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Raise whenever the extraction code changes a stored number."""
 
 IMPORTED = "imported"

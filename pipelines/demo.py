@@ -19,7 +19,8 @@ from rich.console import Console
 from eval.generate import GenerateConfig
 from eval.report import NamedRun, build_report, terminal_table
 from eval.run import evaluate
-from extract.run import ExtractConfig, extract
+from extract.options import ExtractConfig
+from extract.run import extract
 from features.config import BaseConfig, DatasetConfig
 from features.recipes import load_recipe
 from features.store import FeatureStore

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from features.annotations import TYPE_NAMES
 from features.errors import ConfigError, StoreError
@@ -96,12 +97,19 @@ def run_demo(config: Any) -> None:
 
 def run_extract(where: Selection, config: Any) -> int:
     """`extract`: 0 also when some videos failed (they are rows with codes), 2 when all did."""
-    from extract.run import extract
+    from extract.run import extract_all
 
     base, dataset = where.load_base(), where.load_dataset()
-    summary = extract(config, base, dataset, annotated_ids(dataset, console))
-    console.print(f"store: {summary.store}")
-    return 0 if summary.ok or not summary.planned else 2
+    summaries = extract_all(config, base, dataset, annotated_ids(dataset, console))
+    table = Table("store", "wanted", "done now", "ok", "failed", "left to others")
+    for s in summaries:
+        failed = ", ".join(f"{code} {count}" for code, count in s.failed.items()) or "0"
+        facts = (s.planned, s.done, s.ok, failed, s.waiting)
+        table.add_row(str(s.store), *map(str, facts))
+    console.print(table)
+    if summaries[0].run:
+        console.print(str(summaries[0].run))
+    return 0 if all(s.ok or not s.planned for s in summaries) else 2
 
 
 def run_train(where: Selection, config: Any) -> None:
@@ -195,7 +203,7 @@ def _demo_configs() -> tuple[type[Any], ...]:
 
 
 def _extract_configs() -> tuple[type[Any], ...]:
-    from extract.run import ExtractConfig
+    from extract.options import ExtractConfig
 
     return Selection, ExtractConfig
 

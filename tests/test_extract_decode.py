@@ -15,7 +15,7 @@ from PIL import Image
 
 from extract.decode_child import DecodeChild
 from extract.sampling import midpoint_indices
-from extract.video import DecodedVideo, DecodeRequest
+from extract.video import DecodedVideo, DecodeRequest, View
 from features.errors import VideoError
 
 Clip = Callable[..., Path]
@@ -28,8 +28,9 @@ CODECS = [
 ]
 
 
-def ask(path: Path, **facts: object) -> DecodeRequest:
-    wanted = {"num_frames": 8, "image_size": 64, "preprocessing": "crop-bicubic", **facts}
+def ask(path: Path, num_frames: int = 8, **facts: object) -> DecodeRequest:
+    view = View(num_frames, facts.pop("preprocessing", "crop-bicubic"))  # type: ignore[arg-type]
+    wanted = {"views": (view,), "image_size": 64, **facts}
     return DecodeRequest(str(path), **wanted)  # type: ignore[arg-type]
 
 
@@ -98,7 +99,7 @@ def test_preprocessing_and_thumbnails(child: DecodeChild, clip: Clip, tmp_path: 
 def test_one_frame_and_short_clips(child: DecodeChild, clip: Clip, tmp_path: Path) -> None:
     one = child.decode(ask(clip(tmp_path / "one.mp4", num_frames=1)))
     assert (one.frames.shape, one.pts) == ((1, 64, 64, 3), (0.0,))
-    assert len(child.decode(ask(clip(tmp_path / "five.mp4", num_frames=5))).frames) == 5
+    assert len(child.decode(ask(clip(tmp_path / "five.mp4", num_frames=5))).view()) == 5
 
 
 def test_a_still_video_is_legal(child: DecodeChild, tmp_path: Path) -> None:
@@ -256,9 +257,9 @@ def test_the_child_ends_with_its_parent(clip: Clip, tmp_path: Path) -> None:
     code = f"""
 import os
 from extract.decode_child import DecodeChild
-from extract.video import DecodeRequest
+from extract.video import DecodeRequest, View
 child = DecodeChild()
-child.decode(DecodeRequest({str(tmp_path / "a.mp4")!r}, 8, 64, "crop-bicubic"))
+child.decode(DecodeRequest({str(tmp_path / "a.mp4")!r}, (View(8, "crop-bicubic"),), 64))
 print(child._process.pid, flush=True)
 os.kill(os.getpid(), {int(signal.SIGKILL)})
 """

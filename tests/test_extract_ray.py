@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from extract.run import ExtractConfig, ExtractSummary, extract
+from extract.options import ExtractConfig
+from extract.run import ExtractSummary, extract, extract_all
 from features.config import BaseConfig, DatasetConfig
 from features.errors import StoreError
 from features.store import verify_store
@@ -26,7 +29,13 @@ MARK = f"REDVILLM_TEST_CLUSTER={uuid4().hex}"
 def cluster() -> Iterator[None]:
     name, _, value = MARK.partition("=")
     os.environ[name] = value  # inherited by the cluster's processes: how we know ours
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        _system_config={"metrics_report_interval_ms": 500},
+    )
     yield
     ray.shutdown()
     del os.environ[name]
@@ -42,12 +51,13 @@ def world(tmp_path_factory: pytest.TempPathFactory, clip: Callable[..., Path]) -
 
 
 @pytest.fixture(scope="module")
-def run(
-    mini_dir: Path, world: DatasetConfig, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., ExtractSummary]:
+def base(mini_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> BaseConfig:
     mini = shutil.copytree(mini_dir, tmp_path_factory.mktemp("base") / "mini")
-    base = BaseConfig("mini", str(mini), image_size=32, num_frames=8)
+    return BaseConfig("mini", str(mini), image_size=32, num_frames=8)
 
+
+@pytest.fixture(scope="module")
+def run(base: BaseConfig, world: DatasetConfig) -> Callable[..., ExtractSummary]:
     def run_with(folder: Path, executor: str, workers: int | None = None) -> ExtractSummary:
         config = ExtractConfig(
             folder,
@@ -118,6 +128,58 @@ def test_a_killed_tower_costs_nothing(
     assert len(killed) == 1
     assert summary.content_digest == serial.content_digest
     assert summary.failed == serial.failed
+
+
+@pytest.mark.usefixtures("cluster")
+def test_several_specs_on_ray(
+    base: BaseConfig, world: DatasetConfig, serial: ExtractSummary, tmp_path: Path
+) -> None:
+    facts = {"videos_per_shard": 3, "batch_size": 20, "device": "cpu", "specs": "8 4"}
+    both = [
+        extract_all(ExtractConfig(tmp_path / name, executor=name, **facts), base, world)  # type: ignore[arg-type]
+        for name in ("serial", "ray")
+    ]
+    assert [s.content_digest for s in both[0]] == [s.content_digest for s in both[1]]
+    assert both[1][0].ok == both[1][1].ok == serial.ok
+    assert both[0][0].run is not None
+    assert both[1][0].run is not None
+    assert both[0][0].run.images == both[1][0].run.images
+
+
+def scrape() -> dict[str, float]:
+    """Our metrics of the cluster's only node, by name and status."""
+    (node,) = ray.nodes()
+    url = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    found: dict[str, float] = {}
+    for line in lines:
+        if line.startswith("ray_redvillm_extract_"):
+            status = re.search(r'status="([^"]*)"', line)
+            name = line.partition("{")[0] + (f" {status[1]}" if status else "")
+            found[name] = found.get(name, 0) + float(line.rpartition(" ")[2])
+    return found
+
+
+@pytest.mark.usefixtures("cluster")
+def test_prometheus_can_follow_a_run(
+    run: Callable[..., ExtractSummary], serial: ExtractSummary, tmp_path: Path
+) -> None:
+    before = scrape()
+    run(tmp_path, "ray", 1)
+    name = "ray_redvillm_extract_videos_total"
+    wanted = {"ok": 14, "missing": 1, "not-a-video": 1}
+    for _ in range(40):  # the node's agent reports twice a second
+        after = scrape()
+        seen = {s: after.get(f"{name} {s}", 0) - before.get(f"{name} {s}", 0) for s in wanted}
+        if seen == wanted:
+            break
+        time.sleep(0.25)
+    assert seen == wanted
+    images = "ray_redvillm_extract_images_total"
+    assert serial.run is not None
+    assert after[images] - before.get(images, 0) == serial.run.images
+    assert after["ray_redvillm_extract_encode_seconds_total"] > 0
 
 
 @pytest.mark.usefixtures("cluster")

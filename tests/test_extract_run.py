@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -15,14 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from extract_zygote import Zygote
 from rich.console import Console
 
 from extract.decode_child import DecodeChild
+from extract.meter import Usage
+from extract.options import ExtractConfig, parse_part, uses_ray
 from extract.progress import RunProgress
-from extract.run import ExtractConfig, extract, parse_part, uses_ray
+from extract.run import extract
 from extract.shard_builder import ShardBuilder
 from extract.tower import Tower, load_tower
-from extract.video import DecodedVideo, DecodeRequest
+from extract.video import DecodedVideo, DecodeRequest, View
 from features.config import BaseConfig, DatasetConfig
 from features.errors import ConfigError, RedVillmError, StoreError, VideoError
 from features.plan import PlanRow
@@ -81,13 +83,15 @@ def test_features_equal_a_plain_loop(
     with DecodeChild() as child:
         for video_id in store.ids:
             path = world.videos / f"{video_id}.mp4"
-            frames = child.decode(DecodeRequest(str(path), 8, 32, "crop-bicubic")).frames
+            request = DecodeRequest(str(path), (View(8, "crop-bicubic"),), 32)
+            video = child.decode(request)
+            frames = video.view()
             tokens = np.concatenate([tower.encode(frame[None]).numpy() for frame in frames])
             found = store[video_id]
             assert found.num_frames == len(frames)
             np.testing.assert_allclose(found.temporal, tokens.mean(1), rtol=2e-3, atol=2e-3)
             np.testing.assert_allclose(found.spatial, tokens.mean(0), rtol=2e-3, atol=2e-3)
-            assert len(store.thumbs(video_id)) == len(frames)
+            assert len(store.thumbs(video_id)) == len(video.frames)
     assert store.failures["cut"][0] == "truncated"
     assert verify_store(whole[0]).problems == ()
     record = json.loads((whole[0] / "last_run.json").read_text())
@@ -203,9 +207,9 @@ def test_progress_counts_each_video_once(monkeypatch: pytest.MonkeyPatch, termin
     screen = StringIO()
     console = Console(file=screen, force_terminal=terminal, width=120)
     with RunProgress(3, console) as progress:
-        progress.video("a", 8)
-        progress.video("b", 0, "truncated")
-        progress.video("b", 0, "truncated")  # its shard was done again
+        progress.video("a", "", Usage(images=8))
+        progress.video("b", "truncated", Usage())
+        progress.video("b", "truncated", Usage())  # its shard was done again
     assert progress.failed == {"truncated": 1}
     assert "2/3" in screen.getvalue()
     assert "1 failed" in screen.getvalue()
@@ -227,7 +231,8 @@ class CountingTower(Tower):
 def video_of(*numbers: int) -> DecodedVideo:
     frames = np.zeros((len(numbers), 1, 1, 3), np.uint8)
     frames[:, 0, 0, 0] = numbers
-    return DecodedVideo(frames, tuple(float(n) for n in numbers), "test", "1")
+    chosen = (tuple(range(len(numbers))),)
+    return DecodedVideo(frames, tuple(float(n) for n in numbers), chosen, "test", "1")
 
 
 def test_batches_fill_across_videos_and_pooling_follows_the_video() -> None:
@@ -241,7 +246,7 @@ def test_batches_fill_across_videos_and_pooling_follows_the_video() -> None:
     with pytest.raises(RuntimeError, match="4 of 5"):
         builder.finish()
     builder.add(video_of(11))
-    a, b, c, d, e = builder.finish()
+    ((a, b, c, d, e),) = builder.finish()
     assert tower.batches == [4, 4, 2, 1]
     assert (b.status, b.temporal) == ("truncated", None)
     for row, numbers in ((a, [1, 2, 3]), (c, [4]), (d, [5, 6, 7, 8, 9, 10]), (e, [11])):
@@ -250,33 +255,6 @@ def test_batches_fill_across_videos_and_pooling_follows_the_video() -> None:
         np.testing.assert_allclose(row.temporal[:, 0], np.array(numbers) + 50)
         np.testing.assert_allclose(row.spatial[:, 0], np.array([0, 100]) + np.mean(numbers))
         assert row.pts == tuple(map(float, numbers))
-
-
-class Zygote:
-    """Starts extractions that can be killed (see extract_zygote.py)."""
-
-    def __init__(self, mini: str, videos: Path) -> None:
-        script = Path(__file__).parent / "extract_zygote.py"
-        self._process = subprocess.Popen(
-            [sys.executable, str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._paths = mini, str(videos)
-
-    def run(self, features: Path, kill_at: str = "", kill_after_s: float | None = None) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        order: dict[str, object] = {"kill_at": kill_at, "kill_after_s": kill_after_s}
-        order["args"] = [str(features), *self._paths]
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -329,3 +307,44 @@ def test_killed_at_every_commit_point_it_ends_the_same(
     assert survived == []
     assert zygote.run(tmp_path) == 0
     assert digest_in(tmp_path) == whole[1]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_and_a_read_only_disk_keep_what_was_committed(
+    small_disk: Path, base: BaseConfig, world: DatasetConfig, whole: tuple[Path, str]
+) -> None:
+    """The run stops with one clear error, and goes on when there is space again."""
+
+    def remount(how: str) -> None:
+        command = ["mount", "-o", f"remount,{how}", str(small_disk)]
+        subprocess.run(command, check=True)
+
+    def committed() -> list[str]:
+        (store,) = small_disk.glob("world/*")
+        assert verify_store(store).problems == ()
+        return sorted(path.name for path in (store / "commits").glob("0*.json"))
+
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(2**20 - 2**18))
+    with pytest.raises(StoreError, match="No space left"):
+        extract(config_of(small_disk), base, world)
+    first = committed()
+    assert 1 <= len(first) < 5
+    ballast.unlink()
+    remount("ro")
+    with pytest.raises(StoreError, match="Read-only"):
+        extract(config_of(small_disk), base, world)
+    assert committed() == first
+    remount("rw,size=8m")
+    assert extract(config_of(small_disk), base, world).content_digest == whole[1]

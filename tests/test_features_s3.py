@@ -433,3 +433,40 @@ def test_unreachable_server_and_no_keys_are_one_clear_line(
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     assert "Unable to locate credentials" in crash.run(script).stderr.splitlines()[-1]
+
+
+def test_videos_to_projectors_through_s3(s3: S3, clip: Callable[..., Path], tmp_path: Path) -> None:
+    """`make extract` and `make train` with FEATURES=s3://…: what a folder gives, S3 gives."""
+    lines = []
+    for index in range(4):
+        clip(tmp_path / "videos" / f"v{index}.mp4", seed=index, num_frames=12)
+        lines.append(json.dumps({"video": f"v{index}", "question": "what", "answer": "a bar"}))
+    (tmp_path / "questions.jsonl").write_text("\n".join(lines))
+    script = """
+import sys
+from pipelines.__main__ import main
+work, features = sys.argv[1:]
+own = ["--videos", f"{work}/videos", "--annotations", f"{work}/questions.jsonl"]
+for root in (features, f"{work}/features"):
+    where = [*own, "--features", root, "--runs", f"{work}/{root.count(':')}"]
+    for _ in range(2):
+        assert main(["extract", *where, "--executor", "serial", "--videos_per_shard", "2"]) == 0
+    assert main(["train", *where, "--epochs", "1", "--batch_size", "2", "--num_workers", "2"]) == 0
+"""
+    root = s3.prefix()
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), str(root)],
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (name,) = {path.name for path in (tmp_path / "features" / "videos").iterdir()}
+    there = verify_store(root / "videos" / name)
+    assert there.problems == ()
+    assert there == verify_store(tmp_path / "features" / "videos" / name)
+    (here, remote) = (
+        json.loads(
+            (tmp_path / run / "videos" / "red-villm" / "seed-0" / "metrics.json").read_text()
+        )
+        for run in "01"
+    )
+    assert here["loss"] == remote["loss"]

@@ -21,7 +21,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from features.durable import escape_name
 from features.errors import FingerprintError, StoreError
@@ -374,6 +374,24 @@ class TestZarr(StoreContract):
         assert json.loads((shard / "spatial/zarr.json").read_text())["codecs"][0]["configuration"][
             "chunk_shape"
         ] == [1, N, D]
+
+    @pytest.mark.parametrize(
+        "layout",
+        [{"shards": None}, {"chunks": (1, 3, D)}, {"compressors": [ZstdCodec(), Crc32cCodec()]}],
+    )
+    def test_other_layouts_are_read_too(self, shard: Path, layout: dict[str, Any]) -> None:
+        self.lay_out(shard)
+        group = zarr.open_group(shard)
+        ours = {"shards": (V, N, D), "chunks": (1, N, D), "compressors": [Crc32cCodec()]}
+        spatial = arrays()[1]
+        array = group.create_array(
+            "spatial", shape=spatial.shape, dtype="f2", overwrite=True, **{**ours, **layout}
+        )
+        array[...] = spatial
+        reader = get_format("zarr").open(shard)
+        for row in range(V):
+            np.testing.assert_array_equal(reader.read(row)[1], spatial[row])
+        reader.close()
 
 
 class TestHdf5(StoreContract):
