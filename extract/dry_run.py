@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -16,6 +15,7 @@ from extract.run import list_specs, list_videos, pick_units, work_of
 from extract.tower import Tower, load_tower
 from extract.work import Target, Unit
 from features.config import BaseConfig, DatasetConfig
+from features.places import StorePath
 from features.plan import STATUS_OK, SourceVideo, preview_plan
 from features.spec import FeatureSpec
 from features.store import pending_shards, read_statuses, store_path
@@ -25,7 +25,7 @@ from features.store import pending_shards, read_statuses, store_path
 class StorePlan:
     """What a run would do to one store."""
 
-    store: Path
+    store: StorePath
     ok: int
     """Wanted videos that have features."""
     failed: dict[str, int]

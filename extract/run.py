@@ -28,6 +28,7 @@ from extract.work import Target, Unit, Work, find_units
 from features.config import BaseConfig, DatasetConfig
 from features.durable import replace_file
 from features.errors import ConfigError, RedVillmError
+from features.places import StorePath, place
 from features.plan import STATUS_OK, SourceVideo, extend_plan, find_videos, source_video
 from features.spec import SCHEMA_VERSION, FeatureSpec
 from features.store import (
@@ -45,7 +46,7 @@ from features.tower_files import has_tower_files, make_spec, tower_digest
 class ExtractSummary:
     """What a run did and what a store holds of the videos wanted."""
 
-    store: Path
+    store: StorePath
     planned: int
     """Videos wanted."""
     done: int
@@ -101,7 +102,8 @@ def extract_all(
     start = time.monotonic()
     check_options(config)
     if uses_ray(config):  # nodes and jobs have working folders of their own
-        config = replace(config, features=config.features.absolute())
+        root = place(config.features)
+        config = replace(config, features=root.absolute() if isinstance(root, Path) else str(root))
         dataset = replace(dataset, videos=dataset.videos.absolute())
     specs = list_specs(config, base)
     videos = list_videos(dataset, wanted)
@@ -227,7 +229,7 @@ def _stop_if_rotten(failed: Counter[str], total: int, share: float, work: Work) 
 
 
 def _summarise(
-    store: Path,
+    store: StorePath,
     videos: Sequence[SourceVideo],
     done: int,
     seconds: float,

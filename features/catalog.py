@@ -10,13 +10,22 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from features.commit import CommitRow, load_commits, marker_names
+from upath import UPath
+
+from features.commit import CommitRow, is_marker_name, load_commits
 from features.durable import disk_errors, escape_name, publish_new, replace_file
 from features.errors import FingerprintError, StoreError
+from features.places import (
+    StorePath,
+    check_conditions,
+    list_names,
+    list_versions,
+    place,
+    read_bytes,
+)
 from features.plan import Plan, load_plan
 from features.spec import FeatureSpec, canonical_json
 from features.tables import encode_table, read_table
@@ -55,24 +64,31 @@ class IndexRow(CommitRow):
         return f"{self.shard:06d}-{self.attempt}"
 
 
-def store_path(root: Path, dataset: str, base_name: str, spec: FeatureSpec) -> Path:
-    """Where the store of a dataset under a spec belongs: `root/dataset/base-t100-0a1b2c3d`."""
+def store_path(root: str | StorePath, dataset: str, base_name: str, spec: FeatureSpec) -> StorePath:
+    """Where the store of a dataset under a spec belongs: `root/dataset/base-t100-0a1b2c3d`.
+
+    Raises:
+        StoreError: `root` is neither a folder nor an S3 prefix.
+    """
     name = f"{escape_name(base_name)}-t{spec.num_frames}-{spec.fingerprint[:8]}"
-    return root / escape_name(dataset) / name
+    return place(root) / escape_name(dataset) / name
 
 
-def create_store(path: Path, spec: FeatureSpec) -> Path:
+def create_store(path: StorePath, spec: FeatureSpec) -> StorePath:
     """Make the store's folders and its spec.json, or check that it has the same spec.
 
     Raises:
         FingerprintError: the store was made from another spec.
-        StoreError: the folder cannot be written to.
+        StoreError: the place cannot be written to, or is no place for exclusive commits.
     """
+    file, data = path / "spec.json", json.dumps(spec.to_dict(), indent=2).encode()
     with disk_errors("cannot create the store", path):
-        for name in ("plan", "shards", "commits", "thumbs"):
+        for name in ("plan", "shards", "commits", "thumbs") if isinstance(path, Path) else ():
             (path / name).mkdir(parents=True, exist_ok=True)
-    if not (path / "spec.json").exists():
-        publish_new(path / "spec.json", json.dumps(spec.to_dict(), indent=2).encode(), "spec")
+        if file.name not in list_names(path):
+            if isinstance(path, UPath):
+                check_conditions(path)
+            publish_new(file, data, "spec")
     there = read_spec(path)
     if there != spec:
         ours, theirs = spec.to_dict(), there.to_dict()
@@ -87,7 +103,7 @@ def create_store(path: Path, spec: FeatureSpec) -> Path:
     return path
 
 
-def read_spec(store: Path) -> FeatureSpec:
+def read_spec(store: StorePath) -> FeatureSpec:
     """The store's spec.
 
     Raises:
@@ -95,7 +111,7 @@ def read_spec(store: Path) -> FeatureSpec:
     """
     path = store / "spec.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(read_bytes(path))
         if not isinstance(record, dict):
             raise TypeError("not a JSON object")
         return FeatureSpec.from_dict(record, path)
@@ -109,7 +125,7 @@ def read_spec(store: Path) -> FeatureSpec:
         raise StoreError("cannot read the spec", where=path, got=error) from error
 
 
-def pending_shards(store: Path, plan: Plan) -> list[int]:
+def pending_shards(store: StorePath, plan: Plan) -> list[int]:
     """Shards of the plan without a valid commit, in order; reads each marker once, opens no shard.
 
     Raises:
@@ -119,7 +135,7 @@ def pending_shards(store: Path, plan: Plan) -> list[int]:
     return sorted(set(plan.shards()) - set(commits))
 
 
-def read_statuses(store: Path) -> dict[str, str]:
+def read_statuses(store: StorePath) -> dict[str, str]:
     """Status by id of every video whose latest planned row is committed.
 
     A video that waits for its first or its next attempt is not in it.
@@ -133,7 +149,7 @@ def read_statuses(store: Path) -> dict[str, str]:
     }
 
 
-def compact_index(store: Path) -> Path:
+def compact_index(store: StorePath) -> StorePath:
     """Write index.parquet from the markers, in place of an older one; returns its path."""
     stamp = _marker_stamp(store)  # before the markers are read: what comes later makes it stale
     rows = read_rows(store)
@@ -143,22 +159,22 @@ def compact_index(store: Path) -> Path:
     return store / INDEX
 
 
-def load_index(store: Path) -> tuple[dict[str, IndexRow], str]:
+def load_index(store: StorePath) -> tuple[dict[str, IndexRow], str]:
     """Rows by id, without time stamps, and the content digest; from the index if it is fresh."""
-    path = store / INDEX
-    if path.exists():
-        try:
-            records, facts = read_table(path, [name for name in _COLUMNS if name != "pts"])
-            if facts["markers"] == _marker_stamp(store):
-                rows = (IndexRow(**record) for record in records)
-                return {row.video_id: row for row in rows}, facts["content_digest"]
-        except StoreError as error:  # only a copy: the markers know it all
+    try:
+        columns = [name for name in _COLUMNS if name != "pts"]
+        records, facts = read_table(store / INDEX, columns)
+        if facts["markers"] == _marker_stamp(store):
+            rows = (IndexRow(**record) for record in records)
+            return {row.video_id: row for row in rows}, facts["content_digest"]
+    except StoreError as error:  # only a copy: the markers know it all
+        if not isinstance(error.__cause__, FileNotFoundError):
             log.warning("ignoring the index: %s", error)
     found = read_rows(store)
     return {k: replace(row, pts=()) for k, row in found.items()}, digest_rows(found.values())
 
 
-def read_rows(store: Path) -> dict[str, IndexRow]:
+def read_rows(store: StorePath) -> dict[str, IndexRow]:
     """The committed row that counts for each video (the latest part's), from the markers, by id."""
     commits = load_commits(store, load_plan(store), read_spec(store).fingerprint)
     rows = {}
@@ -174,7 +190,7 @@ def read_rows(store: Path) -> dict[str, IndexRow]:
     return dict(sorted(rows.items()))
 
 
-def content_digest(store: Path) -> str:
+def content_digest(store: StorePath) -> str:
     """What the store holds: equal for equal videos, frames and bytes, however they are stored."""
     return load_index(store)[1]
 
@@ -188,11 +204,9 @@ def digest_rows(rows: Iterable[CommitRow]) -> str:
     return digest.hexdigest()
 
 
-def _marker_stamp(store: Path) -> str:
+def _marker_stamp(store: StorePath) -> str:
     """Changes whenever a marker comes, goes or is replaced; reads no marker."""
-    found = []
-    for name in marker_names(store):
-        with suppress(FileNotFoundError):  # put aside by somebody else
-            facts = (store / "commits" / name).stat()
-            found.append([name, facts.st_size, facts.st_mtime_ns])
+    with disk_errors("cannot list the commits", store):
+        versions = list_versions(store / "commits")
+    found = [[name, *versions[name]] for name in sorted(versions) if is_marker_name(name)]
     return hashlib.sha256(canonical_json(found).encode()).hexdigest()

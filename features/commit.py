@@ -3,6 +3,9 @@
 Attempts write their files under names of their own. The marker is written last and linked into
 place exclusively, so that of any number of attempts exactly one counts, and it lists the sha256 of
 every file that it vouches for. Resuming reads the markers and opens no shard.
+
+On S3 "linked exclusively" is a PUT under the condition that nothing is there, and an invalid marker
+is replaced under the condition that it is still that one: no moment without either, no two winners.
 """
 
 from __future__ import annotations
@@ -12,15 +15,26 @@ import json
 import logging
 import os
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Shaped
+from upath import UPath
 
-from features.durable import publish_new
+from features.durable import disk_errors, publish_new
 from features.errors import StoreError
+from features.places import (
+    StorePath,
+    list_names,
+    put,
+    put_if,
+    read_bytes,
+    read_each,
+    version_of,
+)
 from features.plan import Plan
 from features.spec import SCHEMA_VERSION, canonical_json, check_schema
 
@@ -82,7 +96,7 @@ class Commit:
         return _HEAD + hashlib.sha256(body).hexdigest().encode() + b'",' + body
 
     @classmethod
-    def decode(cls, data: bytes, where: Path) -> Commit:
+    def decode(cls, data: bytes, where: StorePath) -> Commit:
         """Read `encode`'s form.
 
         Raises:
@@ -99,7 +113,7 @@ class Commit:
         return cls(**record, rows=tuple(rows))
 
 
-def publish_commit(store: Path, commit: Commit, plan: Plan) -> Commit:
+def publish_commit(store: StorePath, commit: Commit, plan: Plan) -> Commit:
     """Link a marker into place; the first attempt wins.
 
     Returns:
@@ -112,33 +126,47 @@ def publish_commit(store: Path, commit: Commit, plan: Plan) -> Commit:
     for _ in range(8):  # an invalid marker in the way is put aside, and we try again
         if publish_new(path, commit.encode(), "marker"):
             return commit
-        standing = _read_marker(path, plan, commit.fingerprint)
+        data = next(read_each([path]))
+        standing = _judge(path, data, plan, commit.fingerprint)
         if standing is not None:
             return replace(standing, won=standing.attempt == commit.attempt)
+        if (
+            isinstance(path, UPath)
+            and data is not None
+            and _replace_invalid(path, data, commit.encode())
+        ):
+            return commit
     raise StoreError("an invalid marker cannot be moved away", where=path, do="remove the file")
 
 
-def load_commits(store: Path, plan: Plan, fingerprint: str) -> dict[int, Commit]:
+def load_commits(store: StorePath, plan: Plan, fingerprint: str) -> dict[int, Commit]:
     """All valid commits of planned shards, by shard; an invalid marker is put aside with a warning.
+
+    On S3 it stays until its shard is made again.
 
     Raises:
         StoreError: a marker of another schema version.
     """
     commits = {}
-    for name in marker_names(store):
-        commit = _read_marker(store / "commits" / name, plan, fingerprint)
-        if commit is not None:
-            commits[commit.shard] = commit
+    with disk_errors("cannot read the commits", store):
+        paths = [store / "commits" / name for name in marker_names(store)]
+        # What is not in the plan was planned by somebody else after we read it.
+        paths = [path for path in paths if int(path.stem) in plan.shards()]
+        for path, data in zip(paths, read_each(paths), strict=True):
+            commit = _judge(path, data, plan, fingerprint)
+            if commit is not None:
+                commits[commit.shard] = commit
     return commits
 
 
-def marker_names(store: Path) -> list[str]:
+def marker_names(store: StorePath) -> list[str]:
     """Names of the files that claim to be markers, sorted."""
-    try:
-        names = os.listdir(store / "commits")
-    except FileNotFoundError:
-        return []
-    return sorted(name for name in names if re.fullmatch(r"(\d{6}|[1-9]\d{6,})\.json", name))
+    return [name for name in list_names(store / "commits") if is_marker_name(name)]
+
+
+def is_marker_name(name: str) -> bool:
+    """Whether a file in `commits/` claims to be a marker."""
+    return re.fullmatch(r"(\d{6}|[1-9]\d{6,})\.json", name) is not None
 
 
 def row_sha256(temporal: Shaped[np.ndarray, "T D"], spatial: Shaped[np.ndarray, "N D"]) -> str:
@@ -148,21 +176,20 @@ def row_sha256(temporal: Shaped[np.ndarray, "T D"], spatial: Shaped[np.ndarray, 
     return digest.hexdigest()
 
 
-def _read_marker(path: Path, plan: Plan, fingerprint: str) -> Commit | None:
-    """The valid commit of a planned shard, else None."""
-    shard = int(path.stem)
-    if shard not in plan.shards():
-        return None  # planned by somebody else after we read the plan
-    try:
-        commit = _check(Commit.decode(path.read_bytes(), path), plan, shard, fingerprint)
-    except FileNotFoundError:
+def _judge(path: StorePath, data: bytes | None, plan: Plan, fingerprint: str) -> Commit | None:
+    """The commit that a planned shard's marker holds if it is valid, else None."""
+    if data is None:
         return None  # put aside by somebody else
+    try:
+        return _check(Commit.decode(data, path), plan, int(path.stem), fingerprint)
     except StoreError:
         raise
     except _INVALID as error:
-        _quarantine(path, error, plan, fingerprint)
+        if isinstance(path, Path):
+            _quarantine(path, error, plan, fingerprint)
+        else:
+            log.warning("invalid commit marker %s (%s): shard undone", path, error)
         return None
-    return commit
 
 
 def _check(commit: Commit, plan: Plan, shard: int, fingerprint: str) -> Commit:
@@ -175,6 +202,17 @@ def _check(commit: Commit, plan: Plan, shard: int, fingerprint: str) -> Commit:
     if not same or planned != [row.video_id for row in commit.rows]:
         raise ValueError("it belongs to another plan")
     return commit
+
+
+def _replace_invalid(path: UPath, invalid: bytes, data: bytes) -> bool:
+    """Put a marker in place of an invalid one that is kept aside; False if that is another now."""
+    with disk_errors("cannot replace an invalid marker", path), suppress(FileNotFoundError):
+        version = version_of(path)
+        if read_bytes(path) != invalid:  # what has this version or came later
+            return False
+        put(path.parent / "quarantine" / f"{path.stem}-{uuid4().hex}.json", invalid)
+        return put_if(path, data, IfMatch=version)
+    return False
 
 
 def _quarantine(path: Path, why: Exception, plan: Plan, fingerprint: str) -> None:

@@ -1,7 +1,8 @@
 """Files that are either there whole or not there at all, whatever is pulled out of the wall.
 
 Everything a store trusts is published here: written beside its place, flushed to the disk, and
-then linked (first writer wins) or renamed (last writer wins) into place. Nothing takes a lock.
+then linked (first writer wins) or renamed (last writer wins) into place. On S3 it is one PUT, with
+a condition where the first writer wins. Nothing takes a lock.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
+from upath import UPath
+
 from features.errors import StoreError
+from features.places import StorePath, as_os_errors, put, put_if, read_bytes
 
 KILL_VARIABLE = "REDVILLM_KILL_AT"
 _visits: Counter[str] = Counter()
@@ -53,17 +57,26 @@ def fsync_tree(path: Path) -> None:
 def disk_errors(what: str, where: object) -> Iterator[None]:
     """Turn the system's errors (full, read-only, gone) into ours, which say what and where."""
     try:
-        yield
+        with as_os_errors():
+            yield
     except OSError as error:
-        raise StoreError(what, where=where, got=error, do="check space and permissions") from error
+        remote = str(where).startswith("s3://")
+        do = "the bucket, the keys' rights, AWS_ENDPOINT_URL" if remote else "space and permissions"
+        raise StoreError(what, where=where, got=error, do=f"check {do}") from error
 
 
-def publish_new(path: Path, data: bytes, point: str) -> bool:
+def publish_new(path: StorePath, data: bytes, point: str) -> bool:
     """Put a whole new file in place exclusively: of many writers exactly one gets True.
 
     Raises:
         StoreError: cannot write there, or the file system has no hard links.
     """
+    if isinstance(path, UPath):
+        with disk_errors("cannot put a new object in place", path):
+            commit_point(f"{point}-written")
+            first = put_if(path, data, IfNoneMatch="*")
+            commit_point(f"{point}-done")
+            return first
     with disk_errors("cannot link a new file into place", path), _beside(path, data, point) as new:
         try:
             os.link(new, path)
@@ -76,12 +89,16 @@ def publish_new(path: Path, data: bytes, point: str) -> bool:
         return True
 
 
-def replace_file(path: Path, data: bytes, point: str) -> None:
+def replace_file(path: StorePath, data: bytes, point: str) -> None:
     """Put a whole file in place of an older one; readers see the old or the new, never a mix.
 
     Raises:
         StoreError: cannot write there.
     """
+    if isinstance(path, UPath):
+        with disk_errors("cannot replace an object", path):
+            put(path, data)
+        return
     with disk_errors("cannot replace a file", path), _beside(path, data, point) as new:
         os.replace(new, path)
         fsync_path(path.parent)
@@ -105,8 +122,10 @@ def _beside(path: Path, data: bytes, point: str) -> Iterator[Path]:
         new.unlink(missing_ok=True)
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 (hex) of a file's bytes, read in pieces."""
+def file_sha256(path: StorePath) -> str:
+    """sha256 (hex) of a file's bytes, read in pieces, or of a remote one's."""
+    if isinstance(path, UPath):
+        return hashlib.sha256(read_bytes(path)).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

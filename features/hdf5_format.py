@@ -14,15 +14,17 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from features.durable import commit_point
+from features.places import StorePath, open_file
 
 
 class Hdf5Reader:
     """One open file. The store opens it in the process that reads and never shares it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: StorePath) -> None:
         # Locks fail on many network file systems, and immutable files need none. Without the chunk
         # cache a reader's memory does not grow with the number of open shards.
-        self._file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
+        source = path if isinstance(path, Path) else open_file(path)
+        self._file = h5py.File(source, "r", locking=False, rdcc_nbytes=0)
         self._temporal, self._spatial = self._file["temporal"], self._file["spatial"]
         self._num_frames = self._file["num_frames"][:]
 
@@ -60,7 +62,7 @@ class Hdf5Format:
             commit_point("shard-half-written")
             file.write(image[len(image) // 2 :])
 
-    def open(self, path: Path) -> Hdf5Reader:
+    def open(self, path: StorePath) -> Hdf5Reader:
         """See ShardFormat."""
         return Hdf5Reader(path)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from features.durable import disk_errors, publish_new
 from features.errors import StoreError
+from features.places import StorePath, list_names
 from features.spec import canonical_json
 from features.tables import encode_table, read_table
 
@@ -149,7 +151,7 @@ def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
             yield path
 
 
-def load_plan(store: Path) -> Plan:
+def load_plan(store: StorePath) -> Plan:
     """The plan of a store; empty when nothing was planned yet.
 
     Raises:
@@ -157,10 +159,13 @@ def load_plan(store: Path) -> Plan:
     """
     rows: list[PlanRow] = []
     hashes: dict[int, str] = {}
-    paths = sorted(store.glob("plan/[0-9][0-9][0-9][0-9].parquet"))
-    for part, path in enumerate(paths, start=1):
+    folder = store / "plan"
+    with disk_errors("cannot list the plan", folder):
+        names = [name for name in list_names(folder) if re.fullmatch(r"\d{4}\.parquet", name)]
+    for part, name in enumerate(names, start=1):
+        path = folder / name
         if int(path.stem) != part:
-            raise StoreError("a part of the plan is missing", where=path.parent, wanted=part)
+            raise StoreError("a part of the plan is missing", where=folder, wanted=part)
         records, facts = read_table(path)
         new = tuple(PlanRow(part=part, **record) for record in records)
         if facts["hash"] != _part_hash(new):
@@ -171,7 +176,7 @@ def load_plan(store: Path) -> Plan:
 
 
 def extend_plan(
-    store: Path,
+    store: StorePath,
     videos: Sequence[SourceVideo],
     videos_per_shard: int,
     statuses: Mapping[str, str],
@@ -202,7 +207,7 @@ def extend_plan(
 
 
 def preview_plan(
-    store: Path,
+    store: StorePath,
     videos: Sequence[SourceVideo],
     videos_per_shard: int,
     statuses: Mapping[str, str],
@@ -289,7 +294,7 @@ def _place(
     )
 
 
-def _publish(store: Path, part: int, rows: Sequence[PlanRow]) -> bool:
+def _publish(store: StorePath, part: int, rows: Sequence[PlanRow]) -> bool:
     records = [{name: getattr(row, name) for name in _COLUMNS} for row in rows]
     data = encode_table(records, _COLUMNS, {"hash": _part_hash(rows)})
     return publish_new(store / "plan" / f"{part:04d}.parquet", data, "plan")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from upath import UPath
 
 from features.catalog import (
     IndexRow,
@@ -23,6 +24,7 @@ from features.catalog import (
 from features.commit import load_commits, row_sha256
 from features.durable import file_sha256
 from features.errors import StoreError
+from features.places import StorePath, place, read_bytes
 from features.plan import STATUS_OK, load_plan
 from features.shard_format import ShardReader, get_format
 from features.writer import thumb_name
@@ -51,8 +53,8 @@ class FeatureStore:
         StoreError: no store there, or it is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | StorePath) -> None:
+        self.path = place(path)
         self.spec = read_spec(self.path)
         self._rows, self._digest = load_index(self.path)
         self._readers: dict[str, ShardReader] = {}
@@ -60,7 +62,7 @@ class FeatureStore:
         self._pid = os.getpid()
 
     @classmethod
-    def open(cls, path: Path) -> FeatureStore:
+    def open(cls, path: str | StorePath) -> FeatureStore:
         """Open a store for reading; the same as FeatureStore(path)."""
         return cls(path)
 
@@ -122,13 +124,14 @@ class FeatureStore:
             StoreError: not in the store, or the archive is damaged.
         """
         path = self.path / "thumbs" / f"{self._row(video_id).stem}.zip"
-        if not path.exists():
-            return []
         try:
-            with zipfile.ZipFile(path) as archive:
+            source = BytesIO(read_bytes(path)) if isinstance(path, UPath) else path
+            with zipfile.ZipFile(source) as archive:
                 names = set(archive.namelist())
                 wanted = (thumb_name(video_id, index) for index in range(len(names)))
                 return [archive.read(name) for name in wanted if name in names]
+        except FileNotFoundError:
+            return []
         except (OSError, zipfile.BadZipFile) as error:
             raise StoreError("cannot read thumbnails", where=path, got=error) from error
 
@@ -186,21 +189,28 @@ class StoreCheck:
     """One line each; none in a sound store."""
 
 
-def verify_store(store: Path) -> StoreCheck:
+def verify_store(
+    store: StorePath, track: Callable[[Sequence[Any]], Iterable[Any]] = iter
+) -> StoreCheck:
     """Read every byte: files against the markers' sha256, arrays against the rows' sha256.
+
+    Args:
+        store: the store's folder.
+        track: shows progress, once over the shards and once over the videos.
 
     Raises:
         StoreError: no store there, or its plan or a marker cannot be read.
     """
     features, rows, problems = FeatureStore(store), [], []
-    for commit in load_commits(store, load_plan(store), features.spec.fingerprint).values():
+    commits = load_commits(store, load_plan(store), features.spec.fingerprint)
+    for commit in track(list(commits.values())):
         for name, wanted in commit.files.items():
             try:
                 if file_sha256(store / name) != wanted:
                     problems.append(f"{name}: its sha256 is not the committed one")
             except OSError as error:
-                problems.append(f"{name}: {error.strerror}")
-    for video_id, committed in read_rows(store).items():
+                problems.append(f"{name}: {error.strerror or error}")
+    for video_id, committed in track(list(read_rows(store).items())):
         row = committed
         if row.status == STATUS_OK:
             try:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int32
 
 from features.errors import StoreError
 from features.hdf5_format import Hdf5Format
+from features.places import StorePath
 from features.zarr_format import ZarrFormat
 
 
@@ -49,7 +50,7 @@ class ShardFormat(Protocol):
         """Write a new file or folder; refuses one that exists. Flushing to disk is the caller's."""
         ...
 
-    def open(self, path: Path) -> ShardReader:
+    def open(self, path: StorePath) -> ShardReader:
         """Open a shard for reading single videos."""
         ...
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
 from features.errors import StoreError
+from features.places import StorePath, read_bytes
 from features.spec import SCHEMA_VERSION, canonical_json, check_schema
 
 _KEY = b"redvillm"
@@ -35,7 +36,7 @@ def encode_table(
 
 
 def read_table(
-    path: Path, columns: Sequence[str] | None = None
+    path: StorePath, columns: Sequence[str] | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rows and facts of a file that `encode_table` made.
 
@@ -43,7 +44,8 @@ def read_table(
         StoreError: damaged, not ours, or of another schema version.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        source = BytesIO(read_bytes(path)) if isinstance(path, UPath) else path
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
             facts = json.loads(file.schema_arrow.metadata[_KEY])
             rows = file.read(columns).to_pylist()
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:

@@ -1,26 +1,30 @@
 """Writing one shard, from rows in memory to the commit that makes it exist.
 
 Order is everything: write under a name of its own, flush to the disk, read back and compare,
-hash, and only then the marker. A crash anywhere leaves garbage, never half a shard.
+hash, and only then the marker. A crash anywhere leaves garbage, never half a shard. For a store on
+S3 all this happens in a temporary folder, which is uploaded and read back before the marker.
 """
 
 from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Float
+from upath import UPath
 
 from features.catalog import create_store
 from features.commit import Commit, CommitRow, publish_commit, row_sha256
 from features.durable import commit_point, disk_errors, escape_name, file_sha256, fsync_tree
 from features.errors import StoreError
+from features.places import StorePath, remove, upload
 from features.plan import STATUS_OK, Plan
 from features.shard_format import ShardFormat, get_format
 from features.spec import FeatureSpec
@@ -52,7 +56,7 @@ class VideoRow:
 
 
 def write_shard(
-    store: Path,
+    store: StorePath,
     spec: FeatureSpec,
     plan: Plan,
     shard: int,
@@ -93,26 +97,44 @@ def write_shard(
         files={},
         rows=tuple(row for row, _ in settled),
     )
-    shard_path = store / "shards" / f"{commit.stem}{form.suffix}"
-    thumbs_path = store / "thumbs" / f"{commit.stem}.zip"
+    names = f"shards/{commit.stem}{form.suffix}", f"thumbs/{commit.stem}.zip"
     try:
-        with disk_errors("cannot write the shard", f"{store}, shard {shard}"):
-            files = _write_arrays(form, shard_path, [arrays for _, arrays in settled], spec)
-            _write_thumbs(thumbs_path, rows)
-            hashes = {file.relative_to(store).as_posix(): file_sha256(file) for file in files}
+        with disk_errors("cannot write the shard", f"{store}, shard {shard}"), _staged(store) as at:
+            arrays = [arrays for _, arrays in settled]
+            files = _write_arrays(form, at / names[0], arrays, spec)
+            _write_thumbs(at / names[1], rows)
+            hashes = {file.relative_to(at).as_posix(): file_sha256(file) for file in files}
     except BaseException:
-        _discard(shard_path, thumbs_path)  # a full disk needs the space
+        _discard(store, names)  # a full disk needs the space
         raise
     commit_point("shard-ready")
     standing = publish_commit(store, replace(commit, files=hashes), plan)
     if not standing.won:
-        _discard(shard_path, thumbs_path)
+        _discard(store, names)
     return standing
 
 
-def _discard(*paths: Path) -> None:
+@contextmanager
+def _staged(store: StorePath) -> Iterator[Path]:
+    """The store's folder, or for a remote one a folder that is uploaded if all went well."""
+    if isinstance(store, Path):
+        yield store
+        return
+    with TemporaryDirectory(prefix="red-villm-shard-") as folder:
+        for name in ("shards", "thumbs"):
+            Path(folder, name).mkdir()
+        yield Path(folder)
+        upload(Path(folder), store)
+        commit_point("shard-uploaded")
+
+
+def _discard(store: StorePath, names: Sequence[str]) -> None:
     """Remove what no marker vouches for; what cannot be removed is garbage that does no harm."""
-    for path in paths:
+    for name in names:
+        path = store / name
+        if isinstance(path, UPath):
+            remove(path)
+            continue
         shutil.rmtree(path, ignore_errors=True)
         with suppress(OSError):
             path.unlink()

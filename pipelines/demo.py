@@ -45,8 +45,8 @@ class DemoConfig:
 
     seeds: int = 1
     """Training seeds a row (the untuned base has none)."""
-    features: Path = Path("data/features")
-    """Root of the feature stores."""
+    features: str = "data/features"
+    """Root of the feature stores: a folder, or s3://bucket/prefix."""
     runs: Path = Path("runs")
     """Root of training runs, predictions and the report."""
     executor: Literal["auto", "serial", "ray"] = "auto"

@@ -32,10 +32,10 @@ class Selection:
     """T: frames sampled a video; the base's own number unless given."""
     prompt: str | None = None
     """Prompt instead of the base's own: a name (`paper`: equation 4) or a template."""
-    features: Path = Path("data/features")
-    """Root of the feature stores."""
-    store: Path | None = None
-    """Folder of one store, where several fit."""
+    features: str = "data/features"
+    """Root of the feature stores: a folder, or s3://bucket/prefix."""
+    store: str | None = None
+    """Folder (or prefix) of one store, where several fit."""
     runs: Path = Path("runs")
     """Root of training runs, predictions and reports."""
 

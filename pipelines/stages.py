@@ -18,6 +18,7 @@ from rich.table import Table
 
 from features.annotations import TYPE_NAMES
 from features.errors import ConfigError, StoreError
+from features.places import StorePath, place
 from pipelines.selection import Selection, annotated_ids
 
 console = Console(soft_wrap=True)
@@ -29,6 +30,8 @@ class Stage:
 
     configs: Callable[[], tuple[type[Any], ...]]
     run: Callable[..., int | None]
+    positionals: tuple[str, ...] = ()
+    """Fields of the first dataclass that are given by position; a list takes all that is left."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """Whether to do it."""
+class OnlyPlan:
+    """Whether to do it at all."""
 
     dry_run: bool = False
     """Print the plan and how long it will take by a measured sample; write nothing."""
@@ -57,20 +60,23 @@ class ReportConfig:
     """Split of the annotations."""
 
 
-def find_store(where: Selection) -> Path:
+def find_store(where: Selection) -> StorePath:
     """The store made for this base and dataset.
 
     Raises:
         StoreError: there is none, or more than one fits; says what to do.
     """
+    from features.durable import disk_errors
     from features.store import read_spec
     from features.tower_files import base_eyes
 
     if where.store is not None:
-        return where.store
+        return place(where.store)
     base, dataset = where.load_base(), where.load_dataset()
-    root, num_frames = where.features / dataset.name, where.num_frames or base.num_frames
-    found = sorted(path.parent for path in root.glob(f"{base.name}-t{num_frames}-*/spec.json"))
+    root = place(where.features) / dataset.name
+    num_frames = where.num_frames or base.num_frames
+    with disk_errors("cannot look for stores", root):
+        found = sorted(path.parent for path in root.glob(f"{base.name}-t{num_frames}-*/spec.json"))
     specs = {path: read_spec(path) for path in found}
     eyes = base_eyes(base) if found else {}
     fitting = [p for p, spec in specs.items() if eyes.items() <= vars(spec).items()]
@@ -96,7 +102,7 @@ def run_demo(config: Any) -> None:
     demo(config, console)
 
 
-def run_extract(where: Selection, how: Rehearsal, config: Any) -> int:
+def run_extract(where: Selection, how: OnlyPlan, config: Any) -> int:
     """`extract`: 0 also when some videos failed (they are rows with codes), 2 when all did."""
     base, dataset = where.load_base(), where.load_dataset()
     wanted = annotated_ids(dataset, console)
@@ -220,7 +226,7 @@ def _demo_configs() -> tuple[type[Any], ...]:
 def _extract_configs() -> tuple[type[Any], ...]:
     from extract.options import ExtractConfig
 
-    return Selection, Rehearsal, ExtractConfig
+    return Selection, OnlyPlan, ExtractConfig
 
 
 def _data_configs() -> tuple[type[Any], ...]:

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from features.durable import escape_name
 from features.errors import FingerprintError, StoreError
+from features.places import StorePath
 from features.plan import Plan, SourceVideo, extend_plan, load_plan
 from features.shard_format import get_format
 from features.spec import FeatureSpec
@@ -200,6 +201,12 @@ class StoreContract:
     def data_file(shard: Path) -> Path:
         raise NotImplementedError
 
+    gone = "No such file"
+
+    def at(self, path: Path) -> StorePath:
+        """Where the code under test finds what was laid out in a folder: there."""
+        return path
+
     @pytest.fixture
     def shard(self, tmp_path: Path) -> Path:
         return tmp_path / f"shard{self.suffix}"
@@ -211,7 +218,7 @@ class StoreContract:
 
     def test_reader_reads_what_a_plain_library_wrote(self, shard: Path) -> None:
         self.lay_out(shard)
-        reader = get_format(self.name).open(shard)
+        reader = get_format(self.name).open(self.at(shard))
         for row, (temporal, spatial, frames) in enumerate(zip(*arrays(), strict=True)):
             found = reader.read(row)
             np.testing.assert_array_equal(found[0], temporal)
@@ -222,7 +229,7 @@ class StoreContract:
 
     def test_unwritten_chunk_never_reads_as_zeros(self, store: Path, shard: Path) -> None:
         self.lay_out(shard, skip=(0,))
-        reader = get_format(self.name).open(shard)
+        reader = get_format(self.name).open(self.at(shard))
         assert np.isnan(reader.read(0)[0]).all()
         assert np.isnan(reader.read(0)[1]).all()
         reader.close()
@@ -230,7 +237,7 @@ class StoreContract:
         there.rename(store / "kept")
         shard.rename(there)
         with pytest.raises(StoreError, match=r"store, video a \(shard 000000-beef, row 0.*never w"):
-            FeatureStore.open(store)["a"]
+            FeatureStore.open(self.at(store))["a"]
 
     def test_one_row_is_read_without_the_others(self, shard: Path) -> None:
         self.lay_out(shard, scale=4096)
@@ -254,7 +261,8 @@ class StoreContract:
         raise NotImplementedError
 
     def test_store_by_hand_reads(self, store: Path) -> None:
-        features = FeatureStore.open(store)
+        there = self.at(store)
+        features = FeatureStore.open(there)
         temporal, spatial, _ = arrays()
         assert features.ids == tuple(features) == ("a", "b")
         assert len(features) == 2
@@ -270,8 +278,8 @@ class StoreContract:
             features["c"]
         with pytest.raises(StoreError, match=r"no such video.*nobody.*make extract"):
             features["nobody"]
-        assert pending_shards(store, load_plan(store)) == []
-        check = verify_store(store)
+        assert pending_shards(there, load_plan(there)) == []
+        check = verify_store(there)
         assert (check.num_videos, check.num_failures, check.problems) == (2, 1, ())
 
     def test_content_digest_is_as_documented(self, store: Path) -> None:
@@ -283,20 +291,22 @@ class StoreContract:
             fields = [i, "ok" if frames else "damaged", [k / 4 for k in range(frames)], sha]
             lines.append(json.dumps(fields, separators=(",", ":")) + "\n")
         wanted = hashlib.sha256("".join(lines).encode()).hexdigest()
-        assert content_digest(store) == FeatureStore(store).content_digest == wanted
-        compact_index(store)
-        assert content_digest(store) == FeatureStore(store).content_digest == wanted
-        assert verify_store(store).content_digest == wanted
+        there = self.at(store)
+        assert content_digest(there) == FeatureStore(there).content_digest == wanted
+        compact_index(there)
+        assert content_digest(there) == FeatureStore(there).content_digest == wanted
+        assert verify_store(there).content_digest == wanted
 
     def test_flipped_bit_is_noticed_on_read(self, store: Path) -> None:
         file = self.data_file(store / "shards" / f"000000-beef{self.suffix}")
         row = arrays()[0][0].tobytes()
         flip(file, file.read_bytes().index(row) + len(row) // 2)
-        features = FeatureStore(store)
+        there = self.at(store)
+        features = FeatureStore(there)
         with pytest.raises(StoreError, match=r"damaged or missing.*/store, video a \(shard 000000"):
             features["a"]
         np.testing.assert_array_equal(features["b"].spatial, arrays()[1][1])
-        problems = verify_store(store).problems
+        problems = verify_store(there).problems
         assert any("sha256 is not the committed one" in problem for problem in problems)
         assert any("video a" in problem for problem in problems)
 
@@ -324,15 +334,15 @@ class StoreContract:
         file = self.data_file(store / "shards" / f"000000-beef{self.suffix}")
         file.unlink()
         with pytest.raises(StoreError, match=r"damaged or missing.*video a"):
-            FeatureStore(store)["a"]
-        assert any("No such file" in problem for problem in verify_store(store).problems)
+            FeatureStore(self.at(store))["a"]
+        assert any(self.gone in problem for problem in verify_store(self.at(store)).problems)
 
     @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
     def test_forked_workers_read_right_values(self, store: Path) -> None:
-        check_loader([store], "fork")
+        check_loader([self.at(store)], "fork")
 
     def test_store_pickles_without_its_handles(self, store: Path) -> None:
-        features = FeatureStore(store)
+        features = FeatureStore(self.at(store))
         features["a"].temporal  # noqa: B018 - opens the shard
         copy = pickle.loads(pickle.dumps(features))
         np.testing.assert_array_equal(copy["a"].temporal, features["a"].temporal)
@@ -364,6 +374,24 @@ class TestZarr(StoreContract):
         assert json.loads((shard / "spatial/zarr.json").read_text())["codecs"][0]["configuration"][
             "chunk_shape"
         ] == [1, N, D]
+
+    @pytest.mark.parametrize(
+        "layout",
+        [{"shards": None}, {"chunks": (1, 3, D)}, {"compressors": [ZstdCodec(), Crc32cCodec()]}],
+    )
+    def test_other_layouts_are_read_too(self, shard: Path, layout: dict[str, Any]) -> None:
+        self.lay_out(shard)
+        group = zarr.open_group(shard)
+        ours = {"shards": (V, N, D), "chunks": (1, N, D), "compressors": [Crc32cCodec()]}
+        spatial = arrays()[1]
+        array = group.create_array(
+            "spatial", shape=spatial.shape, dtype="f2", overwrite=True, **{**ours, **layout}
+        )
+        array[...] = spatial
+        reader = get_format("zarr").open(shard)
+        for row in range(V):
+            np.testing.assert_array_equal(reader.read(row)[1], spatial[row])
+        reader.close()
 
 
 class TestHdf5(StoreContract):
@@ -404,7 +432,7 @@ class StoreDataset:
         return found.temporal, found.spatial
 
 
-def check_loader(stores: list[Path], start: str) -> None:
+def check_loader(stores: Sequence[StorePath], start: str) -> None:
     features = [FeatureStore(store) for store in stores]
     first = [each["a"].spatial for each in features]  # handles are open before the fork
     context = multiprocessing.get_context(start)

@@ -24,8 +24,9 @@ from features.config import BaseConfig, Budget, DatasetConfig
 from features.device import intra_op_threads, pick_device, pick_dtype
 from features.durable import replace_file
 from features.errors import ConfigError, FingerprintError, StoreError
+from features.places import StorePath
 from features.recipes import did_you_mean
-from features.spec import SCHEMA_VERSION, FeatureSpec
+from features.spec import IMPORTED, SCHEMA_VERSION, FeatureSpec
 from features.store import FeatureStore
 from features.tower_files import base_eyes
 from train.card import model_card
@@ -127,14 +128,14 @@ def run_folder(config: TrainConfig, dataset: str) -> Path:
     return config.runs / dataset / config.experiment / f"seed-{config.seed}"
 
 
-def train(config: TrainConfig, base: BaseConfig, dataset: DatasetConfig, store: Path) -> Path:
+def train(config: TrainConfig, base: BaseConfig, dataset: DatasetConfig, store: StorePath) -> Path:
     """Train projectors and return the run folder; a finished run of the same recipe is reused.
 
     Args:
         config: the experiment.
         base: the Image LLM.
         dataset: its `train` split is used.
-        store: folder of the extracted features.
+        store: where the extracted features are.
 
     Raises:
         RedVillmError: anything a user can put right.
@@ -144,6 +145,8 @@ def train(config: TrainConfig, base: BaseConfig, dataset: DatasetConfig, store: 
     dtype = pick_dtype(config.llm_dtype, device, accelerated=torch.bfloat16)
     features, samples = FeatureStore.open(store), _training_samples(dataset)
     check_store(base, features.spec, store)
+    if features.spec.tower.startswith(IMPORTED):
+        console.print(f"{store}: imported; that the eyes of {base.name} made it is taken on trust")
     job = _Job(config, budget, base, dataset, samples, features, device, dtype, console)
     run, record = run_folder(config, dataset.name), job.record()
     if config.resume and _finished_record(run) == record:
@@ -253,15 +256,19 @@ def pick_budget(config: TrainConfig, base: BaseConfig) -> Budget:
     )
 
 
-def check_store(base: BaseConfig, spec: FeatureSpec, store: Path) -> None:
+def check_store(base: BaseConfig, spec: FeatureSpec, store: StorePath) -> None:
     """Refuse features that were not made by the base's eyes.
+
+    Of imported ones only that is asked which whoever imported them said of these eyes.
 
     Raises:
         FingerprintError: naming the first setting that differs.
     """
+    imported = spec.tower.startswith(IMPORTED)
     for name, ours in base_eyes(base).items():
         theirs = getattr(spec, name)
-        if ours != theirs:
+        unknown = imported and (name in ("tower", "preprocessing") or theirs == IMPORTED)
+        if ours != theirs and not unknown:
             raise FingerprintError(
                 f"these features were made for another base: {name} differs",
                 where=store,
