@@ -121,7 +121,7 @@ def _run(name: str, description: str, stage: Stage, args: list[str]) -> int:
 def _spell_out(args: Sequence[str], flags: set[str]) -> list[str]:
     """`--flag true` for a flag that stands alone, as people type it."""
     spelt = []
-    for arg, following in zip(args, [*args[1:], ""], strict=True):
+    for arg, following in zip(args, [*args[1:], ""], strict=False):
         alone = arg in flags and following.lower() not in ("true", "false", "yes", "no")
         spelt += [arg, "true"] if alone else [arg]
     return spelt
