@@ -26,7 +26,7 @@ from upath import UPath
 
 from features.commit import Commit, CommitRow
 from features.errors import StoreError
-from features.places import place, put_if, read_bytes
+from features.places import place, put_if, read_bytes, version_of
 from features.plan import load_plan
 from features.store import (
     FeatureStore,
@@ -223,9 +223,20 @@ def test_of_many_concurrent_puts_one_wins(s3: S3) -> None:
     assert read_bytes(path) == b"%d" % won.index(True)
 
 
+def test_a_put_whose_reply_was_lost_is_recognised(s3: S3) -> None:
+    path = s3.prefix()
+    for data, condition in ((b"1", {"IfNoneMatch": "*"}), (b"2", {"IfMatch": ""})):
+        if "IfMatch" in condition:
+            condition["IfMatch"] = version_of(path)
+        s3.fault("lose", "PUT", path.path)
+        assert put_if(path, data, **condition)
+        assert not put_if(path, b"3", **condition)
+        assert read_bytes(path) == data
+
+
 RACE = """
 from features.places import place
-store = place(sys.argv[1])
+store = create_store(place(sys.argv[1]), SPEC)  # connections are open before the forks
 plan, (here, there) = plan_of(store, "ab"), os.pipe()
 def write(seed):
     os.close(there)
@@ -244,8 +255,6 @@ def test_racing_writers_one_wins_the_others_are_told(
     s3: S3, world: dict[str, Any], tmp_path: Path, rotten: bool
 ) -> None:
     store = s3.prefix()
-    create_store(store, SPEC)
-    world["plan_of"](store, "ab")
     if rotten:
         s3.write(store / "commits" / "000000.json", b"{")
     done = crash.run(RACE, store, tmp_path)
