@@ -17,8 +17,8 @@ from features.spec import ComputeDtype, Preprocessing, StoreDtype
 class ExtractConfig:
     """How to run an extraction. What is extracted is the base's and the dataset's business."""
 
-    features: Path = Path("data/features")
-    """Folder for all feature stores."""
+    features: str | Path = "data/features"
+    """Root of the feature stores: a folder, or s3://bucket/prefix."""
     num_frames: int | None = None
     """T: frames sampled a video; the base's own number unless given."""
     specs: str = ""

@@ -28,6 +28,7 @@ from extract.work import Target, Unit, Work, find_units
 from features.config import BaseConfig, DatasetConfig
 from features.durable import replace_file
 from features.errors import ConfigError, RedVillmError
+from features.places import StorePath, place
 from features.plan import STATUS_OK, SourceVideo, extend_plan, find_videos, source_video
 from features.spec import SCHEMA_VERSION, FeatureSpec
 from features.store import (
@@ -45,7 +46,7 @@ from features.tower_files import has_tower_files, make_spec, tower_digest
 class ExtractSummary:
     """What a run did and what a store holds of the videos wanted."""
 
-    store: Path
+    store: StorePath
     planned: int
     """Videos wanted."""
     done: int
@@ -100,29 +101,17 @@ def extract_all(
     """
     start = time.monotonic()
     check_options(config)
+    if uses_ray(config):  # nodes and jobs have working folders of their own
+        root = place(config.features)
+        config = replace(config, features=root.absolute() if isinstance(root, Path) else str(root))
+        dataset = replace(dataset, videos=dataset.videos.absolute())
     specs = list_specs(config, base)
     videos = list_videos(dataset, wanted)
     targets = tuple(_target(config, base, dataset, spec, videos) for spec in specs)
-    first, step = parse_part(config.part)
-    units = [
-        unit
-        for unit in find_units(targets, [pending_shards(t.store, t.plan) for t in targets])
-        if unit.shards[0][1] % step == first
-    ]
+    pending = [pending_shards(target.store, target.plan) for target in targets]
+    units = pick_units(config, targets, pending)
     total = len({row.video_id for unit in units for row in unit.rows})
-    report = None
-    if units:
-        work = Work(
-            targets=targets,
-            base=base,
-            batch_size=config.batch_size,
-            format=config.format,
-            device=config.device,
-            compile=config.compile,
-            thumbs=config.thumbs,
-            deadline_s=config.deadline_s,
-        )
-        report = _execute(config, work, units, total)
+    report = _execute(config, work_of(config, base, targets), units, total) if units else None
     for target in targets:
         compact_index(target.store)
     seconds = time.monotonic() - start
@@ -148,6 +137,28 @@ def list_specs(config: ExtractConfig, base: BaseConfig) -> list[FeatureSpec]:
         )
         for view in views
     ]
+
+
+def pick_units(
+    config: ExtractConfig, targets: Sequence[Target], pending: Sequence[Sequence[int]]
+) -> list[Unit]:
+    """The units of this run's part, by each target's shards to be done."""
+    first, step = parse_part(config.part)
+    return [u for u in find_units(targets, pending) if u.shards[0][1] % step == first]
+
+
+def work_of(config: ExtractConfig, base: BaseConfig, targets: tuple[Target, ...]) -> Work:
+    """What the processes of a run must know."""
+    return Work(
+        targets=targets,
+        base=base,
+        batch_size=config.batch_size,
+        format=config.format,
+        device=config.device,
+        compile=config.compile,
+        thumbs=config.thumbs,
+        deadline_s=config.deadline_s,
+    )
 
 
 def _target(
@@ -218,7 +229,7 @@ def _stop_if_rotten(failed: Counter[str], total: int, share: float, work: Work) 
 
 
 def _summarise(
-    store: Path,
+    store: StorePath,
     videos: Sequence[SourceVideo],
     done: int,
     seconds: float,

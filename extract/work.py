@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from extract.decode_child import DecodeChild
 from extract.video import DecodedVideo, DecodeRequest, View
 from features.config import BaseConfig
 from features.errors import VideoError
+from features.places import StorePath
 from features.plan import Plan, PlanRow
 from features.spec import FeatureSpec
 
@@ -23,7 +23,7 @@ from features.spec import FeatureSpec
 class Target:
     """One store to be filled."""
 
-    store: Path
+    store: StorePath
     spec: FeatureSpec
     plan: Plan
 

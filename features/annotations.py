@@ -16,18 +16,19 @@ format          file
                 type, question_id}`, joined by question_id and never by position.
 `tgif`          `Test_frameqa_question.csv`, which is tab-separated: gif_name, question, answer,
                 type, vid_id, key, description.
-`msvd`          MSVD-QA and MSRVTT-QA, raw: `{question, answer, video_id}` and maybe `id`. The ids
-                are numbers: MSRVTT's files are `video<N>`, so `id_prefix: video`; MSVD's numbers
-                are the `vid<N>` of its name table, so name the files so and set `id_prefix: vid`.
-                Ids that are names already (`<youtube id>_<start>_<end>`) are taken as given.
+`msvd`          MSVD-QA and MSRVTT-QA, raw: `{question, answer, video_id}` and maybe `id`. Where an
+                id is a number, `id_prefix` makes it a name: MSRVTT's files are `video<N>`, MSVD's
+                `vid<N>` by its name table. Ids that are names already (`<youtube
+                id>_<start>_<end>`) are taken as given.
 `jsonl`         Your own: one object a line, `{"video", "question", "answer"}` and, if you like,
                 `"id"` (unique), `"type"` (accuracy is reported by type) and `"split"` (train if
                 absent). `video` is the file's path below the videos folder, with or without suffix.
 =============== ==================================================================================
 
 A sample's id is the file's own where there is one (`question_id`, `id`), else `<video id>:<row>`,
-rows counted from 0 (the lines of `jsonl` from 1). `id_prefix` is put before every video name. Types
-stay the strings of the file; `TYPE_NAMES` says what its numbers mean.
+rows counted from 0 (the lines of `jsonl` from 1). `id_prefix` is put before every video name, with
+`msvd` before numbers only. Types stay the strings of the file; `TYPE_NAMES` says what its numbers
+mean.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ TYPE_NAMES: dict[str, tuple[str, ...]] = {
 """Names of the numeric question types of TGIF FrameQA and ActivityNet-QA, by number."""
 
 TGIF_COLUMNS = ("gif_name", "question", "answer", "type", "vid_id", "key", "description")
+NO_QUESTIONS = "no questions in the file"
 OWN_FIELDS = frozenset({"video", "question", "answer", "id", "type", "split"})
 
 
@@ -131,7 +133,7 @@ def load_annotations(split: SplitConfig) -> list[QASample]:
         samples = [_PARSERS[split.format](row, split.id_prefix) for row in rows]
     if not samples:
         wanted = f"rows with split {split.part!r}" if split.part else "at least one row"
-        raise AnnotationError("no questions in the file", where=split.questions, wanted=wanted)
+        raise AnnotationError(NO_QUESTIONS, where=split.questions, wanted=wanted)
     repeated = _repeated([sample.sample_id for sample in samples])
     if repeated:
         raise AnnotationError(
@@ -242,7 +244,8 @@ def _tgif(row: _Row, prefix: str) -> QASample:
 
 
 def _msvd(row: _Row, prefix: str) -> QASample:
-    video = prefix + row.text("video_id")
+    name = row.text("video_id")
+    video = prefix + name if name.isdecimal() else name
     sample_id = row.optional("id") or f"{video}:{row.number}"
     return QASample(sample_id, video, row.text("question"), row.text("answer"))
 

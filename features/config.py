@@ -100,6 +100,10 @@ class SplitConfig:
     """Put before each video name to get the video's id (ActivityNet-QA drops `v_`)."""
     part: str = ""
     """`jsonl` only: take the rows whose `split` is this (rows without one are `train`)."""
+    num_questions: int | None = None
+    """Questions as published; only `make data` compares."""
+    videos: int | None = None
+    """Videos they are about, as published."""
 
 
 @dataclass(frozen=True)
@@ -114,3 +118,7 @@ class DatasetConfig:
     """Annotations by split name (train, val, test, ...)."""
     licence: str = "see the dataset's own page"
     """Licence of videos and annotations, for model cards."""
+    source: str = ""
+    """Where videos and annotations are to be had, in words. Nothing is ever downloaded."""
+    checksums: Path | None = None
+    """sha256 of the video files, as `sha256sum` writes them, paths below `videos`."""

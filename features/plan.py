@@ -115,16 +115,26 @@ def find_videos(root: Path) -> dict[str, Path]:
     Raises:
         StoreError: no such folder, or two files with the same id (`a.mp4` and `a.mkv`).
     """
+    found = video_files(root)
+    for paths in found.values():
+        if len(paths) > 1:
+            names = [path.name for path in paths]
+            raise StoreError("two files for one video id", where=root, got=names)
+    return {video_id: paths[0] for video_id, paths in found.items()}
+
+
+def video_files(root: Path) -> dict[str, list[Path]]:
+    """As `find_videos`, but with all files of an id: one each, if all is well.
+
+    Raises:
+        StoreError: no such folder.
+    """
     if not root.is_dir():
         raise StoreError("no folder with videos there", where=root)
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     with disk_errors("cannot look through the folder", root):
         for path in _walk(root):
-            video_id = path.relative_to(root).with_suffix("").as_posix()
-            if video_id in found:
-                names = [found[video_id].name, path.name]
-                raise StoreError("two files for one video id", where=root, got=names)
-            found[video_id] = path
+            found.setdefault(path.relative_to(root).with_suffix("").as_posix(), []).append(path)
     return dict(sorted(found.items()))
 
 
@@ -190,15 +200,43 @@ def extend_plan(
     """
     _check_videos(videos, videos_per_shard)
     while True:
-        plan = load_plan(store)
-        known = plan.latest()
-        wanted = [v for v in videos if _is_due(v, known.get(v.video_id), statuses, retry_failed)]
-        part = len(plan.part_hashes) + 1
-        new = _place(wanted, part, max(plan.shards(), default=-1) + 1, videos_per_shard)
+        new = _next_part(load_plan(store), videos, videos_per_shard, statuses, retry_failed)
         # When another job published this part first, look at the plan again.
-        if not new or _publish(store, part, new):
-            break
+        if not new or _publish(store, new[0].part, new):
+            return _with_paths(load_plan(store), videos)
+
+
+def preview_plan(
+    store: StorePath,
+    videos: Sequence[SourceVideo],
+    videos_per_shard: int,
+    statuses: Mapping[str, str],
+    retry_failed: bool = False,
+) -> Plan:
+    """The plan that `extend_plan` would return; nothing is written, and there may be no store."""
+    _check_videos(videos, videos_per_shard)
     plan = load_plan(store)
+    new = _next_part(plan, videos, videos_per_shard, statuses, retry_failed)
+    hashes = {new[0].part: _part_hash(new)} if new else {}
+    return _with_paths(Plan(plan.rows + new, plan.part_hashes | hashes), videos)
+
+
+def _next_part(
+    plan: Plan,
+    videos: Sequence[SourceVideo],
+    videos_per_shard: int,
+    statuses: Mapping[str, str],
+    retry_failed: bool,
+) -> tuple[PlanRow, ...]:
+    """The rows to be added to a plan."""
+    known = plan.latest()
+    wanted = [v for v in videos if _is_due(v, known.get(v.video_id), statuses, retry_failed)]
+    part = len(plan.part_hashes) + 1
+    return _place(wanted, part, max(plan.shards(), default=-1) + 1, videos_per_shard)
+
+
+def _with_paths(plan: Plan, videos: Sequence[SourceVideo]) -> Plan:
+    """The plan with the files where they lie now."""
     paths = {video.video_id: video.path for video in videos if video.path}
     rows = tuple(replace(row, path=paths.get(row.video_id, row.path)) for row in plan.rows)
     return replace(plan, rows=rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
@@ -189,21 +189,28 @@ class StoreCheck:
     """One line each; none in a sound store."""
 
 
-def verify_store(store: StorePath) -> StoreCheck:
+def verify_store(
+    store: StorePath, track: Callable[[Sequence[Any]], Iterable[Any]] = iter
+) -> StoreCheck:
     """Read every byte: files against the markers' sha256, arrays against the rows' sha256.
+
+    Args:
+        store: the store's folder.
+        track: shows progress, once over the shards and once over the videos.
 
     Raises:
         StoreError: no store there, or its plan or a marker cannot be read.
     """
     features, rows, problems = FeatureStore(store), [], []
-    for commit in load_commits(store, load_plan(store), features.spec.fingerprint).values():
+    commits = load_commits(store, load_plan(store), features.spec.fingerprint)
+    for commit in track(list(commits.values())):
         for name, wanted in commit.files.items():
             try:
                 if file_sha256(store / name) != wanted:
                     problems.append(f"{name}: its sha256 is not the committed one")
             except OSError as error:
                 problems.append(f"{name}: {error.strerror or error}")
-    for video_id, committed in read_rows(store).items():
+    for video_id, committed in track(list(read_rows(store).items())):
         row = committed
         if row.status == STATUS_OK:
             try:

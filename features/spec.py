@@ -31,6 +31,9 @@ SCHEMA_VERSION = 1
 NUMERICS_VERSION = 2
 """Raise whenever the extraction code changes a stored number."""
 
+IMPORTED = "imported"
+"""Stands in a spec where nobody knows: `tower: imported:<whose>` was never extracted here."""
+
 
 @dataclass(frozen=True)
 class FeatureSpec:

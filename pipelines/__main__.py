@@ -11,16 +11,22 @@ import importlib
 import os
 import re
 import sys
+import typing
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.stages import Stage
 
 STAGES = {
     "demo": "videos to judged report on the embedded base",
+    "data": "what is there of a dataset (or of all) and what is not",
     "extract": "stage 1: sampled frames through the frozen ViT, pooled, into a store",
     "train": "stage 2: train the projectors on cached features",
     "eval": "stage 3: answer a split's questions and judge the answers",
     "report": "stage 4: report.json and report.html of evaluated runs",
+    "store": "feature stores: verify, info, convert, merge, import, export, gc",
     "inspect": "what a base is, and whether its files are whole: inspect BASE",
     "mini": "train the embedded base from scratch",
     "rehearse": "a published base at full size with made-up weights: one step, one answer",
@@ -47,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rest = [arg for arg in args[1:] if arg != "--debug"]
         if args[0] == "inspect" and rest and not rest[0].startswith("-"):
             rest.insert(0, "--base")  # `inspect BASE`, as people type it
-        return run_stage(args[0], rest)
+        return run_verb(rest) if args[0] == "store" else run_stage(args[0], rest)
     except RedVillmError as error:
         if debug:
             raise
@@ -64,30 +70,72 @@ def run_stage(name: str, args: list[str]) -> int:
     Raises:
         ConfigError: an unknown option or key, or a value of the wrong type.
     """
+    return _run(name, STAGES[name], importlib.import_module("pipelines.stages").STAGES[name], args)
+
+
+def run_verb(args: list[str]) -> int:
+    """The same for `store <verb>`; without a verb all of them are listed."""
+    from features.errors import ConfigError
+    from features.recipes import did_you_mean
+    from pipelines.store_commands import VERBS
+
+    if not args or args[0] in ("-h", "--help"):
+        print("usage: python -m pipelines store <verb> STORE [...] [--key value ...]\n")
+        print("\n".join(f"  {k:9} {verb.configs()[0].__doc__}" for k, verb in VERBS.items()))
+        print("\n`python -m pipelines store <verb> --help` lists its options.")
+        return 0
+    if args[0] not in VERBS:
+        raise ConfigError("no such verb", got=args[0], do=did_you_mean(args[0], VERBS))
+    verb = VERBS[args[0]]
+    return _run(f"store {args[0]}", str(verb.configs()[0].__doc__), verb, args[1:])
+
+
+def _run(name: str, description: str, stage: Stage, args: list[str]) -> int:
     import jsonargparse
 
     from features.errors import ConfigError
 
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    stage = importlib.import_module("pipelines.stages").STAGES[name]
     classes = stage.configs()
     parser = jsonargparse.ArgumentParser(
-        prog=f"python -m pipelines {name}", description=STAGES[name], exit_on_error=False
+        prog=f"python -m pipelines {name}", description=description, exit_on_error=False
     )
     parser.add_argument("--config", action="config", help="YAML recipe; later options win")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    known: set[str] = set()
+    _add_positionals(parser, classes[0], stage.positionals)
+    known: set[str] = set(stage.positionals)
     for cls in classes:  # stages share a few options, such as the folder of runs
         parser.add_class_arguments(cls, skip=known)
         known |= {field.name for field in dataclasses.fields(cls)}
     options = list(parser.get_defaults().keys())
+    flags = {f"--{f.name}" for cls in classes for f in dataclasses.fields(cls) if f.type == "bool"}
     try:
-        namespace = parser.instantiate(parser.parse_args(args))
+        namespace = parser.instantiate(parser.parse_args(_spell_out(args, flags)))
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise ConfigError(_explain(str(error), options), where=f"pipelines {name}") from error
     values: dict[str, Any] = dict(vars(namespace))
     picked = [cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)}) for cls in classes]
     return int(stage.run(*picked) or 0)
+
+
+def _spell_out(args: Sequence[str], flags: set[str]) -> list[str]:
+    """`--flag true` for a flag that stands alone, as people type it."""
+    spelt = []
+    for arg, following in zip(args, [*args[1:], ""], strict=False):
+        alone = arg in flags and following.lower() not in ("true", "false", "yes", "no")
+        spelt += [arg, "true"] if alone else [arg]
+    return spelt
+
+
+def _add_positionals(parser: Any, cls: type[Any], names: Sequence[str]) -> None:
+    from docstring_parser import parse_from_object
+
+    texts = {found.arg_name: found.description for found in parse_from_object(cls).params}
+    kinds = typing.get_type_hints(cls)
+    for name in names:
+        several = typing.get_origin(kinds[name]) is list
+        item = typing.get_args(kinds[name])[0] if several else kinds[name]
+        parser.add_argument(name, type=item, nargs="+" if several else None, help=texts[name])
 
 
 def _explain(message: str, known: Sequence[str]) -> str:

@@ -30,6 +30,8 @@ class Stage:
 
     configs: Callable[[], tuple[type[Any], ...]]
     run: Callable[..., int | None]
+    positionals: tuple[str, ...] = ()
+    """Fields of the first dataclass that are given by position; a list takes all that is left."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,14 @@ class Choice:
     """Run folder, or a glob of them (quoted)."""
     min_coverage: float = 0.99
     """Share of the questions that must have been judged for a headline."""
+
+
+@dataclass(frozen=True)
+class OnlyPlan:
+    """Whether to do it at all."""
+
+    dry_run: bool = False
+    """Print the plan and how long it will take by a measured sample; write nothing."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +102,19 @@ def run_demo(config: Any) -> None:
     demo(config, console)
 
 
-def run_extract(where: Selection, config: Any) -> int:
+def run_extract(where: Selection, how: OnlyPlan, config: Any) -> int:
     """`extract`: 0 also when some videos failed (they are rows with codes), 2 when all did."""
+    base, dataset = where.load_base(), where.load_dataset()
+    wanted = annotated_ids(dataset, console)
+    if how.dry_run:
+        from extract.dry_run import dry_run
+        from pipelines.dry_run_table import show_dry_run
+
+        show_dry_run(dry_run(config, base, dataset, wanted), console)
+        return 0
     from extract.run import extract_all
 
-    base, dataset = where.load_base(), where.load_dataset()
-    summaries = extract_all(config, base, dataset, annotated_ids(dataset, console))
+    summaries = extract_all(config, base, dataset, wanted)
     table = Table("store", "wanted", "done now", "ok", "failed", "left to others")
     for s in summaries:
         failed = ", ".join(f"{code} {count}" for code, count in s.failed.items()) or "0"
@@ -107,6 +124,13 @@ def run_extract(where: Selection, config: Any) -> int:
     if summaries[0].run:
         console.print(str(summaries[0].run))
     return 0 if all(s.ok or not s.planned for s in summaries) else 2
+
+
+def run_data(config: Any) -> int:
+    """`data`: 2 when something of a dataset is missing."""
+    from pipelines.data_table import show_data
+
+    return 0 if show_data(config, console) else 2
 
 
 def run_train(where: Selection, config: Any) -> None:
@@ -159,7 +183,7 @@ def run_report(where: Selection, config: ReportConfig) -> None:
         raise ConfigError("nothing evaluated there", where=root, do="run `make eval` first")
     runs = [NamedRun(name, tuple(folders)) for name, folders in found.items() if name != "replaced"]
     store = FeatureStore(find_store(where))
-    types = TYPE_NAMES.get(dataset, ())
+    types = TYPE_NAMES.get(dataset.removesuffix("-qa"), ())
     report = build_report(runs, root, seconds={}, fingerprints={}, store=store, type_names=types)
     console.print(terminal_table(report))
     console.print(f"report: {root / 'report.html'}")
@@ -202,7 +226,13 @@ def _demo_configs() -> tuple[type[Any], ...]:
 def _extract_configs() -> tuple[type[Any], ...]:
     from extract.options import ExtractConfig
 
-    return Selection, ExtractConfig
+    return Selection, OnlyPlan, ExtractConfig
+
+
+def _data_configs() -> tuple[type[Any], ...]:
+    from pipelines.data_table import DataConfig
+
+    return (DataConfig,)
 
 
 def _train_configs() -> tuple[type[Any], ...]:
@@ -237,6 +267,7 @@ def _gpu_check_configs() -> tuple[type[Any], ...]:
 
 STAGES = {
     "demo": Stage(_demo_configs, run_demo),
+    "data": Stage(_data_configs, run_data),
     "extract": Stage(_extract_configs, run_extract),
     "train": Stage(_train_configs, run_train),
     "eval": Stage(_eval_configs, run_eval),

@@ -26,7 +26,7 @@ from features.durable import replace_file
 from features.errors import ConfigError, FingerprintError, StoreError
 from features.places import StorePath
 from features.recipes import did_you_mean
-from features.spec import SCHEMA_VERSION, FeatureSpec
+from features.spec import IMPORTED, SCHEMA_VERSION, FeatureSpec
 from features.store import FeatureStore
 from features.tower_files import base_eyes
 from train.card import model_card
@@ -145,6 +145,8 @@ def train(config: TrainConfig, base: BaseConfig, dataset: DatasetConfig, store: 
     dtype = pick_dtype(config.llm_dtype, device, accelerated=torch.bfloat16)
     features, samples = FeatureStore.open(store), _training_samples(dataset)
     check_store(base, features.spec, store)
+    if features.spec.tower.startswith(IMPORTED):
+        console.print(f"{store}: imported; that the eyes of {base.name} made it is taken on trust")
     job = _Job(config, budget, base, dataset, samples, features, device, dtype, console)
     run, record = run_folder(config, dataset.name), job.record()
     if config.resume and _finished_record(run) == record:
@@ -257,12 +259,16 @@ def pick_budget(config: TrainConfig, base: BaseConfig) -> Budget:
 def check_store(base: BaseConfig, spec: FeatureSpec, store: StorePath) -> None:
     """Refuse features that were not made by the base's eyes.
 
+    Of imported ones only that is asked which whoever imported them said of these eyes.
+
     Raises:
         FingerprintError: naming the first setting that differs.
     """
+    imported = spec.tower.startswith(IMPORTED)
     for name, ours in base_eyes(base).items():
         theirs = getattr(spec, name)
-        if ours != theirs:
+        unknown = imported and (name in ("tower", "preprocessing") or theirs == IMPORTED)
+        if ours != theirs and not unknown:
             raise FingerprintError(
                 f"these features were made for another base: {name} differs",
                 where=store,
