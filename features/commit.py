@@ -126,15 +126,12 @@ def publish_commit(store: StorePath, commit: Commit, plan: Plan) -> Commit:
     for _ in range(8):  # an invalid marker in the way is put aside, and we try again
         if publish_new(path, commit.encode(), "marker"):
             return commit
-        data = next(read_each([path]))
+        with disk_errors("cannot read the marker in place", path):
+            data = next(read_each([path]))
         standing = _judge(path, data, plan, commit.fingerprint)
         if standing is not None:
             return replace(standing, won=standing.attempt == commit.attempt)
-        if (
-            isinstance(path, UPath)
-            and data is not None
-            and _replace_invalid(path, data, commit.encode())
-        ):
+        if isinstance(path, UPath) and _replace_invalid(path, data, commit.encode()):
             return commit
     raise StoreError("an invalid marker cannot be moved away", where=path, do="remove the file")
 
@@ -204,11 +201,11 @@ def _check(commit: Commit, plan: Plan, shard: int, fingerprint: str) -> Commit:
     return commit
 
 
-def _replace_invalid(path: UPath, invalid: bytes, data: bytes) -> bool:
+def _replace_invalid(path: UPath, invalid: bytes | None, data: bytes) -> bool:
     """Put a marker in place of an invalid one that is kept aside; False if that is another now."""
     with disk_errors("cannot replace an invalid marker", path), suppress(FileNotFoundError):
         version = version_of(path)
-        if read_bytes(path) != invalid:  # what has this version or came later
+        if invalid is None or read_bytes(path) != invalid:  # what has this version or came later
             return False
         put(path.parent / "quarantine" / f"{path.stem}-{uuid4().hex}.json", invalid)
         return put_if(path, data, IfMatch=version)
