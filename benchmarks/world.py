@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -100,7 +101,8 @@ def make_tiny_clips(root: Path, count: int) -> DatasetConfig:
 def make_base(root: Path, scale: Scale, tiny: bool = False) -> BaseConfig:
     """A base whose eyes are a seeded random ViT-B/32 (or a tiny ViT), in CLIP's own layout."""
     name = "tiny" if tiny else scale.name
-    config = CLIPVisionConfig(**(dict(SCALES["tiny"].vision) if tiny else dict(scale.vision)))
+    vision: Any = dict(SCALES["tiny"].vision if tiny else scale.vision)
+    config: Any = CLIPVisionConfig(**vision)
     folder = root / f"vit-{name}"
     if not folder.exists():
         with _new_folder(folder) as new:
@@ -153,9 +155,7 @@ def _write_gif(path: Path, num_frames: int, seed: int) -> None:
     first.save(path, save_all=True, append_images=rest, duration=100, loop=0)
 
 
-def _frames(
-    count: int, height: int, width: int, seed: int
-) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+def _frames(count: int, height: int, width: int, seed: int) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     rng = np.random.default_rng(seed)
     canvas = _texture(rng)
     grain = rng.normal(0, 3, (2 * height, 2 * width, 1)).astype(np.int16)
@@ -188,4 +188,5 @@ def _texture(rng: np.random.Generator) -> UInt8[np.ndarray, "C C 3"]:
         for _ in range(3)
     ]
     image = np.stack(layers, axis=-1)
-    return (128 + 55 * image / image.std()).clip(0, 255).astype(np.uint8)
+    scaled: np.ndarray = (128 + 55 * image / image.std()).clip(0, 255)
+    return scaled.astype(np.uint8)
