@@ -72,5 +72,6 @@ def _read_frames(path: Path, num_frames: int) -> UInt8[np.ndarray, "T H W 3"]:
 
 def _midpoints(total: int, num_frames: int) -> list[int]:
     count = min(total, num_frames)
-    edges = np.round(np.arange(count + 1) * (total - 1) / count).astype(int)
+    segment = (total - 1) / count  # multiplied, not divided last: it decides ties
+    edges = np.round(segment * np.arange(count + 1)).astype(int)
     return [int(low + high) // 2 for low, high in pairwise(edges)]
