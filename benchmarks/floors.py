@@ -40,9 +40,8 @@ class Decoders:
         for child in self._children:
             child.close()
 
-    def measure(self, videos: Path) -> tuple[float, list[UInt8[np.ndarray, "I S S 3"]]]:
+    def measure(self, paths: Sequence[Path]) -> tuple[float, list[UInt8[np.ndarray, "I S S 3"]]]:
         """Seconds for all videos, and their images."""
-        paths = sorted(videos.iterdir())
         for child in self._children:
             self._decode(child, paths[0])
         free = list(self._children)
