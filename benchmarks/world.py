@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,12 @@ class Scale:
     reads: int = 400
 
 
-_SMALL = (("hidden_size", 32), ("intermediate_size", 64), ("num_attention_heads", 2))
+_SMALL = (
+    ("image_size", 64),
+    ("hidden_size", 32),
+    ("intermediate_size", 64),
+    ("num_attention_heads", 2),
+)
 SCALES = {
     scale.name: scale
     for scale in (
@@ -64,7 +70,7 @@ SCALES = {
             num_frames=8,
             specs=(4, 8),
             vision=(*_SMALL, ("num_hidden_layers", 3)),
-            tiny_clips=(2, 4),
+            tiny_clips=(8, 16),
             videos=64,
             reads=20,
         ),
@@ -85,16 +91,14 @@ def make_clips(root: Path, scale: Scale) -> DatasetConfig:
 
 
 def make_tiny_clips(root: Path, count: int) -> DatasetConfig:
-    """`count` names of a few clips of 8 frames of 64x64."""
+    """`count` names of 8 clips of 8 frames of 64x64."""
     folder = root / f"tiny-{count}"
     if not folder.exists():
         with _new_folder(folder) as new:
-            for index in range(count):
-                target = new / f"{index:05d}.mp4"
-                if index < 8:
-                    write_clip(target, 8, (64, 64), index)
-                else:
-                    os.link(new / f"{index % 8:05d}.mp4", target)
+            for index in range(8):
+                write_clip(new / f"{index:05d}.mp4", 8, (64, 64), index)
+            for index in range(8, count):
+                os.link(new / f"{index % 8:05d}.mp4", new / f"{index:05d}.mp4")
     return DatasetConfig("tiny", folder)
 
 
@@ -121,29 +125,24 @@ def make_base(root: Path, scale: Scale, tiny: bool = False) -> BaseConfig:
     )
 
 
-class _new_folder:  # noqa: N801 - used like a function
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
     """A folder that exists under its name only when it is whole."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._new = folder, folder.with_name(f".{folder.name}.{os.getpid()}")
-
-    def __enter__(self) -> Path:
-        self._new.mkdir(parents=True)
-        return self._new
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._new.rename(self._folder)
-        else:
-            shutil.rmtree(self._new)
+    new = folder.with_name(f".{folder.name}.{os.getpid()}")
+    new.mkdir(parents=True)
+    try:
+        yield new
+        new.rename(folder)
+    except BaseException:
+        shutil.rmtree(new)
+        raise
 
 
 def write_clip(path: Path, num_frames: int, size: tuple[int, int], seed: int) -> None:
-    """H.264 as x264 makes it by default: crf 23, B-frames, up to 250 frames between key frames."""
+    """H.264 with x264's defaults: B-frames, up to 250 frames between key frames."""
     width, height = size
     with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "23"})
-        stream.options["preset"] = "fast"
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "23", "preset": "fast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for image in _frames(num_frames, height, width, seed):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
