@@ -37,8 +37,9 @@ RESULTS = Path(__file__).parent / "results" / "extract.json"
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write; 1 when something wanted was missed."""
     parser = argparse.ArgumentParser("benchmarks.extract", description=__doc__)
+    parser.set_defaults(scale="full")
     parser.add_argument("--quick", action="store_const", const="quick", dest="scale")
-    parser.add_argument("--scale", choices=SCALES, default="full")
+    parser.add_argument("--scale", choices=SCALES)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=LIMITS, default=list(LIMITS), metavar="KEY")
     parser.add_argument("--data", type=Path, default=Path("data/bench"), help="made and kept here")

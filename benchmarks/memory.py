@@ -19,14 +19,18 @@ from pathlib import Path
 from extract.run import ExtractConfig, extract
 from features.config import BaseConfig, DatasetConfig
 features, videos, base = json.loads(sys.argv[1])
-config = ExtractConfig(Path(features), executor="serial", device="cpu")
+options = {"executor": "serial", "device": "cpu", "videos_per_shard": 32}
+config = ExtractConfig(Path(features), **options)
 done = extract(config, BaseConfig(**base), DatasetConfig("tiny", Path(videos)))
 sys.exit(bool(done.failed or done.waiting))
 """
 
 
 def measure_memory(root: Path, scale: Scale) -> Measured:
-    """Peak of all processes' resident memory, for few and for many clips."""
+    """Peak of all processes' resident memory, for few and for many clips.
+
+    Small shards, so that the allocators have found their size before the few are done.
+    """
     base = make_base(root, scale, tiny=True)
     peaks, seconds = [], []
     for count in scale.tiny_clips:
