@@ -63,15 +63,21 @@ def _peak_of(command: list[str]) -> int:
     return peak
 
 
-def _tree_rss(pid: int) -> int:
-    """Resident bytes of a process and its descendants; 0 for one that is gone."""
-    total = 0
+def _tree_rss(pid: int, parent: bytes = b"") -> int:
+    """Resident bytes of a process and its descendants; 0 for one that is gone.
+
+    Without pages of files, which are the kernel's to drop, and without a child that has not yet
+    become the program it is to be: its memory is its parent's.
+    """
+    proc, total = Path(f"/proc/{pid}"), 0
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
-        total += 1024 * int(status.partition("VmRSS:")[2].split()[0])
-        for task in Path(f"/proc/{pid}/task").iterdir():
+        command = (proc / "cmdline").read_bytes()
+        if command == parent:
+            return 0
+        total += 1024 * int((proc / "status").read_text().partition("RssAnon:")[2].split()[0])
+        for task in (proc / "task").iterdir():
             children = (task / "children").read_text().split()
-            total += sum(_tree_rss(int(child)) for child in children)
+            total += sum(_tree_rss(int(child), command) for child in children)
     except (OSError, IndexError):
         pass
     return total
