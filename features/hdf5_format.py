@@ -1,6 +1,6 @@
 """Shards as HDF5: one file, one video a chunk, fletcher32 on each chunk.
 
-Four times faster to read than Zarr, and unreadable after a crash in mid-write, which is harmless
+One file a shard, for tools that read HDF5. Unreadable after a crash in mid-write, which is harmless
 here: attempts without a commit marker do not exist. The 1.10 file format has checksums over its
 own structure as well.
 """
