@@ -1,0 +1,205 @@
+"""What a container says of its frames, read before any is decoded: the judge of both decoders."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+
+from extract.integrity import box_fault, gif_fault, matroska_fault, unit_fault
+from extract.libav import take_error_lines, video_stream
+from features.errors import VideoError
+
+_MAGICS = {
+    "mov,mp4,m4a,3gp,3g2,mj2": re.compile(rb"....(ftyp|moov|mdat|wide|free|skip|pnot|uuid)", re.S),
+    "matroska,webm": re.compile(rb"\x1aE\xdf\xa3"),
+    "avi": re.compile(rb"RIFF"),
+    "gif": re.compile(rb"GIF8"),
+}
+_OTHERS = {"mpegts", "mpeg", "flv", "asf", "ogg"}
+"""Containers that work and are not examined; bare streams, which have no times, are none."""
+_FAULTS: dict[str, Callable[[mmap.mmap], str]] = {
+    "mov,mp4,m4a,3gp,3g2,mj2": box_fault,
+    "matroska,webm": matroska_fault,
+    "gif": gif_fault,
+}
+_PREFIX_AT = {"h264": 4, "hevc": 21}
+"""Where a codec's header says how long the lengths before its units are."""
+_HEAD = 24
+"""Packets enough for the first frame to come out of any decoder."""
+
+
+class PacketTable:
+    """Times, key frames and nature of a file's video stream.
+
+    Raises:
+        VideoError: no file, no video in it, or its packets cannot all be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        head = _head(path)
+        known = {name for name, magic in _MAGICS.items() if magic.match(head)}
+        take_error_lines()
+        try:
+            with av.open(path) as container:
+                name, stream = container.format.name, video_stream(container)
+                if name not in known | _OTHERS:
+                    code = "damaged" if known else "not-a-video"
+                    raise VideoError(code, "no video container", where=path, got=name)
+                if stream is not None and stream.codec_context is not None:
+                    self._read(container, stream)
+                    return
+                if container.streams:
+                    what = "no video stream of a known codec in the file"
+                    raise VideoError("no-video-stream", what, where=path)
+        except (av.FFmpegError, UnicodeDecodeError) as error:
+            code = "truncated" if known else "not-a-video"
+            raise VideoError(code, "cannot read the container", where=path, got=error) from error
+        raise VideoError("truncated", "no streams in the container", where=path)
+
+    def _read(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+        context = stream.codec_context
+        context.thread_type, context.thread_count = "NONE", 1
+        self.codec, self.pix_fmt = context.name, context.pix_fmt or ""
+        self.width, self.height = context.width, context.height
+        extra = context.extradata or b""
+        prefix = _unit_prefix(self.codec, extra)
+        packets: list[tuple[int | None, bool]] = []
+        head: list[av.packet.Packet[av.VideoStream]] = []
+        hidden, fault = 0, ""
+        for packet in container.demux(stream):
+            if not packet.size:
+                continue
+            data = memoryview(packet)
+            if self.codec in _PREFIX_AT:
+                fault = fault or unit_fault(bytes(data), prefix)
+            if packet.is_corrupt:
+                fault = fault or "libav calls a packet corrupt"
+            if packet.is_discard or (self.codec == "vp8" and not data[0] & 0x10):
+                hidden += 1  # before an edit list's start, or VP8's reference that is never shown
+            else:
+                packets.append((packet.pts, packet.is_keyframe))
+            if len(head) < _HEAD:
+                head.append(packet)
+        self._refuse(stream.frames, len(packets) + hidden, container.format.name, fault)
+        self._times(packets, stream, reordered=container.format.name == "avi")
+        self.as_stored = hidden == 0
+        self.turn = _turn(head)
+
+    def _refuse(self, declared: int, count: int, container: str, fault: str) -> None:
+        """Raise for what is missing or wrong."""
+        lines, missing = take_error_lines(), count < max(declared, 1)
+        if not lines and container in _FAULTS:
+            with (
+                open(self.path, "rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+            ):
+                fault = _FAULTS[container](data) or fault
+        if not (lines or fault or missing):
+            return
+        code = "damaged"
+        if missing or (lines and not declared):
+            code = "truncated" if declared or count or lines or fault else "empty"
+        got, wanted = f"{count} frames; {lines}", declared or None
+        what = fault or "the video stream is not whole"
+        raise VideoError(code, what, where=self.path, got=got, wanted=wanted)
+
+    def _times(
+        self, packets: list[tuple[int | None, bool]], stream: av.VideoStream, reordered: bool
+    ) -> None:
+        rate = float(stream.average_rate or 0) or 25.0
+        self.seconds = float(stream.time_base or 0)
+        self.ticks: list[int] = sorted({pts for pts, _ in packets if pts is not None})
+        self.keys: list[int] = sorted(pts for pts, key in packets if key and pts is not None)
+        # AVI numbers its frames as they are stored: with B-frames these are not their times.
+        reordered = reordered and bool(stream.codec_context.has_b_frames)
+        self.timed = len(self.ticks) == len(packets) and self.seconds > 0 and not reordered
+        if not self.timed:  # frames have a number and no time
+            self.ticks, self.keys, self.seconds = list(range(len(packets))), [], 1 / rate
+
+    def pts(self, indices: list[int]) -> tuple[float, ...]:
+        """Seconds from the first frame to each of the frames at `indices`."""
+        first = self.ticks[0]
+        return tuple(round((self.ticks[i] - first) * self.seconds, 6) for i in indices)
+
+    def why_not_decord(self) -> str:
+        """What decord gets wrong with such a file, or converts in a way of its own."""
+        if self.codec not in {"h264", "hevc", "mpeg4", "vp8"}:
+            return f"decord is not trusted with {self.codec}"
+        if self.pix_fmt not in {"yuv420p", "yuvj420p"} or self.width % 2 or self.height % 2:
+            return "decord makes other colours of this pixel format"
+        if not (self.timed and self.as_stored) or self.turn != (False, 1, 1):
+            return "decord ignores times, edit lists or rotations of this file"
+        return ""
+
+    def upright(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
+        """The RGB image of a decoded frame, as a player shows it."""
+        image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+        swap, across, down = self.turn
+        image = image.transpose(1, 0, 2) if swap else image
+        return np.ascontiguousarray(image[::down, ::across])
+
+
+def check_digest(path: str, sha256: str) -> None:
+    """Refuse a file whose sha256 (hexadecimal) is another one.
+
+    Raises:
+        VideoError: it is, or there is no such file.
+    """
+    try:
+        with open(path, "rb") as file:
+            got = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise VideoError("missing", "cannot read the file", where=path, got=error) from error
+    if got != sha256.lower():
+        what = "the file is not the one its checksum was made from"
+        raise VideoError("damaged", what, where=path, got=got, wanted=sha256)
+
+
+def _head(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(16)
+    except IsADirectoryError as error:
+        raise VideoError("not-a-video", "a folder", where=path) from error
+    except OSError as error:
+        raise VideoError("missing", "cannot read the file", where=path, got=error) from error
+    if not head:
+        raise VideoError("empty", "the file is empty", where=path)
+    return head
+
+
+def _unit_prefix(codec: str, extra: bytes) -> int:
+    """Bytes of the length before each unit of an H.264 or HEVC packet; 0: start codes instead."""
+    at = _PREFIX_AT.get(codec, len(extra))
+    return (extra[at] & 3) + 1 if len(extra) > at and extra[0] == 1 else 0
+
+
+def _turn(head: list[av.packet.Packet[av.VideoStream]]) -> tuple[bool, int, int]:
+    """(swap axes, step along rows, along columns) that put the stored picture upright.
+
+    Raises:
+        VideoError: the display matrix asks for more than quarter turns and mirrors.
+    """
+    try:
+        frame = next(frame for packet in head for frame in packet.decode())
+    except (av.FFmpegError, StopIteration):
+        return False, 1, 1  # the strict decoder will say why
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, 1, 1
+    a, b, _, c, d = (int(number) for number in np.frombuffer(matrix, np.int32)[:5])
+    swap = abs(b) > abs(a)
+    if swap:
+        a, d, b, c = c, b, a, d
+    if 50 * max(abs(b), abs(c)) > min(abs(a), abs(d)):
+        raise VideoError("damaged", "rotated by no quarter turn", got=[a, b, c, d])
+    return swap, 1 if a > 0 else -1, 1 if d > 0 else -1
