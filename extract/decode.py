@@ -161,7 +161,7 @@ def _strict_frames(
             if seek and key > at:
                 container.seek(key, stream=stream, backward=True)
                 codec.flush_buffers()
-                frames = _decoded(container, stream, codec)
+                frames = _decoded(container, stream, codec, key)
             while at < tick:
                 number, frame = next(frames, (0, None))
                 if frame is None:
@@ -178,14 +178,18 @@ def _decoded(
     container: av.container.InputContainer,
     stream: av.VideoStream,
     codec: av.VideoCodecContext,
+    since: int = -(2**62),
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(number, frame) from where the container stands.
+    """(number, frame) from where the container stands, without those shown before `since`.
+
+    What is shown before a key frame and stored after it needs frames that a seek left out.
 
     Raises:
         VideoError: libav marked a frame as corrupt.
         av.FFmpegError: it could not decode one.
     """
-    frames = (frame for packet in container.demux(stream) for frame in codec.decode(packet))
+    packets = (p for p in container.demux(stream) if p.pts is None or p.pts >= since)
+    frames = (frame for packet in packets for frame in codec.decode(packet))
     for number, frame in enumerate(frames):
         if frame.is_corrupt:
             raise VideoError("damaged", "libav marked a frame as corrupt")

@@ -57,11 +57,13 @@ class PacketTable:
                 if stream is not None and stream.codec_context is not None:
                     self._read(container, stream)
                     return
-                if container.streams:
+                if container.streams or not _fault(path, name):
                     what = "no video stream of a known codec in the file"
                     raise VideoError("no-video-stream", what, where=path)
         except (av.FFmpegError, UnicodeDecodeError) as error:
             code = "truncated" if known else "not-a-video"
+            if isinstance(error, av.EOFError) and known and not _fault(path, known.pop()):
+                code = "empty"  # all the headers and not one frame
             raise VideoError(code, "cannot read the container", where=path, got=error) from error
         raise VideoError("truncated", "no streams in the container", where=path)
 
@@ -97,12 +99,8 @@ class PacketTable:
     def _refuse(self, declared: int, count: int, container: str, fault: str) -> None:
         """Raise for what is missing or wrong."""
         lines, missing = take_error_lines(), count < max(declared, 1)
-        if not lines and container in _FAULTS:
-            with (
-                open(self.path, "rb") as file,
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-            ):
-                fault = _FAULTS[container](data) or fault
+        if not lines:
+            fault = _fault(self.path, container) or fault
         if not (lines or fault or missing):
             return
         code = "damaged"
@@ -119,6 +117,11 @@ class PacketTable:
         self.seconds = float(stream.time_base or 0)
         self.ticks: list[int] = sorted({pts for pts, _ in packets if pts is not None})
         self.keys: list[int] = sorted(pts for pts, key in packets if key and pts is not None)
+        self.open_gop, last_key = False, -(2**62)
+        for pts, key in packets:
+            if pts is not None:
+                self.open_gop = self.open_gop or pts < last_key
+                last_key = pts if key else last_key
         # AVI numbers its frames as they are stored: with B-frames these are not their times.
         reordered = reordered and bool(stream.codec_context.has_b_frames)
         self.timed = len(self.ticks) == len(packets) and self.seconds > 0 and not reordered
@@ -136,6 +139,8 @@ class PacketTable:
             return f"decord is not trusted with {self.codec}"
         if self.pix_fmt not in {"yuv420p", "yuvj420p"} or self.width % 2 or self.height % 2:
             return "decord makes other colours of this pixel format"
+        if self.open_gop:
+            return "decord miscounts frames after seeking to a key frame that others precede"
         if not (self.timed and self.as_stored) or self.turn != (False, 1, 1):
             return "decord ignores times, edit lists or rotations of this file"
         return ""
@@ -175,6 +180,14 @@ def _head(path: str) -> bytes:
     if not head:
         raise VideoError("empty", "the file is empty", where=path)
     return head
+
+
+def _fault(path: str, container: str) -> str:
+    """What is wrong with the structure of a file of this container; "" for nothing."""
+    if container not in _FAULTS:
+        return ""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _FAULTS[container](data)
 
 
 def _unit_prefix(codec: str, extra: bytes) -> int:
