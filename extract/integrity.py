@@ -17,6 +17,11 @@ _SEGMENT = 0x18538067
 _FREE = {0xEC, 0x1A45DFA3}
 """Matroska's padding and the file's head: libavformat gives them no CRC."""
 _ESCAPED = re.compile(rb"\0\0(?:[\0-\x02]|\x03[^\0-\x03])")
+_PREFIX_AT = {"h264": 4, "hevc": 21}
+"""Where a codec's header says how long the lengths before its units are."""
+_DENSE = {"vp8", "vp9", "av1", "mpeg4"}
+_GAP = bytes(24)
+"""Their entropy coders give two such bytes for nothing, not this many."""
 _BOX = re.compile(rb"ftyp|styp|moov|moof|mdat|mfra|sidx|free|skip|wide|uuid")
 _START_CODE = re.compile(rb"\0\0\x01")
 _LZW_CODES = 4096
@@ -30,7 +35,22 @@ class _Bytes(Protocol):
     def __getitem__(self, key: slice, /) -> bytes: ...
 
 
-def unit_fault(packet: bytes, prefix: int) -> str:
+def packet_fault(packet: bytes, codec: str, extra: bytes) -> str:
+    """What is wrong with one packet of this codec, whose header is `extra`."""
+    if codec in _PREFIX_AT:
+        return _unit_fault(packet, _prefix(codec, extra))
+    if codec in _DENSE and _GAP in packet.rstrip(b"\0"):
+        return "a gap of zeros in the middle of a picture"
+    return ""
+
+
+def _prefix(codec: str, extra: bytes) -> int:
+    """Bytes of the length before each unit of an H.264 or HEVC packet; 0: start codes instead."""
+    at = _PREFIX_AT[codec]
+    return (extra[at] & 3) + 1 if len(extra) > at and extra[0] == 1 else 0
+
+
+def _unit_fault(packet: bytes, prefix: int) -> str:
     """What is wrong with the units of one H.264 or HEVC packet.
 
     They fill their packet, and inside one no three bytes look like a start code: a run of zeros

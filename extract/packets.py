@@ -13,7 +13,7 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
-from extract.integrity import box_fault, gif_fault, matroska_fault, unit_fault
+from extract.integrity import box_fault, gif_fault, matroska_fault, packet_fault
 from extract.libav import take_error_lines, video_stream
 from features.errors import VideoError
 
@@ -30,8 +30,6 @@ _FAULTS: dict[str, Callable[[mmap.mmap], str]] = {
     "matroska,webm": matroska_fault,
     "gif": gif_fault,
 }
-_PREFIX_AT = {"h264": 4, "hevc": 21}
-"""Where a codec's header says how long the lengths before its units are."""
 _HEAD = 24
 """Packets enough for the first frame to come out of any decoder."""
 
@@ -70,10 +68,9 @@ class PacketTable:
     def _read(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
         context = stream.codec_context
         context.thread_type, context.thread_count = "NONE", 1
-        self.codec, self.pix_fmt = context.name, context.pix_fmt or ""
+        self.codec, self.pix_fmt = context.codec.canonical_name, context.pix_fmt or ""
         self.width, self.height = context.width, context.height
         extra = context.extradata or b""
-        prefix = _unit_prefix(self.codec, extra)
         packets: list[tuple[int | None, bool]] = []
         head: list[av.packet.Packet[av.VideoStream]] = []
         hidden, fault = 0, ""
@@ -81,8 +78,7 @@ class PacketTable:
             if not packet.size:
                 continue
             data = memoryview(packet)
-            if self.codec in _PREFIX_AT:
-                fault = fault or unit_fault(bytes(data), prefix)
+            fault = fault or packet_fault(bytes(data), self.codec, extra)
             if packet.is_corrupt:
                 fault = fault or "libav calls a packet corrupt"
             if packet.is_discard or (self.codec == "vp8" and not data[0] & 0x10):
@@ -91,6 +87,8 @@ class PacketTable:
                 packets.append((packet.pts, packet.is_keyframe))
             if len(head) < _HEAD:
                 head.append(packet)
+        if hidden and not packets:
+            fault = fault or "no frame is to be shown"
         self._refuse(stream.frames, len(packets) + hidden, container.format.name, fault)
         self._times(packets, stream, reordered=container.format.name == "avi")
         self.as_stored = hidden == 0
@@ -188,12 +186,6 @@ def _fault(path: str, container: str) -> str:
         return ""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return _FAULTS[container](data)
-
-
-def _unit_prefix(codec: str, extra: bytes) -> int:
-    """Bytes of the length before each unit of an H.264 or HEVC packet; 0: start codes instead."""
-    at = _PREFIX_AT.get(codec, len(extra))
-    return (extra[at] & 3) + 1 if len(extra) > at and extra[0] == 1 else 0
 
 
 def _turn(head: list[av.packet.Packet[av.VideoStream]]) -> tuple[bool, int, int]:

@@ -13,7 +13,8 @@ from PIL import Image
 
 MILLISECOND = Fraction(1, 1000)
 QUIET = {
-    "libx264": {"crf": "18", "threads": "1"},
+    # With mbtree the same pictures give other bytes every time.
+    "libx264": {"crf": "18", "threads": "1", "x264-params": "no-mbtree=1"},
     "libx265": {"crf": "20", "x265-params": "pools=1:log-level=none"},
     "libsvtav1": {"crf": "20", "preset": "12", "svtav1-params": "lp=1"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "b": "400k"},
@@ -47,7 +48,7 @@ class Made:
 
     def write(self, folder: Path) -> Path:
         path = folder / self.name
-        with av.open(str(path), "w", options=self.mux) as container:
+        with av.open(str(path), "w", options={"fflags": "+bitexact", **self.mux}) as container:
             stream = container.add_stream(self.codec, rate=25)
             stream.width, stream.height = self.size
             stream.pix_fmt = self.pix_fmt
