@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +26,6 @@ _GAP = bytes(24)
 _BOX = re.compile(rb"ftyp|styp|moov|moof|mdat|mfra|sidx|free|skip|wide|uuid")
 _START_CODE = re.compile(rb"\0\0\x01")
 _LZW_CODES = 4096
-_COUNT = np.arange(2 * _LZW_CODES)
 
 
 class _Bytes(Protocol):
@@ -147,7 +147,7 @@ def _gif_fault(data: _Bytes) -> str:
         at += 10 + _colours(data[at + 9 : at + 10][0])
         bits = data[at : at + 1][0]
         packed, at = _sub_blocks(data, at + 1)
-        if not 1 <= bits <= 8 or _lzw_pixels(packed, bits) != columns * rows:
+        if not 2 <= bits <= 8 or _lzw_pixels(packed, bits) != columns * rows:
             return "a GIF image has too few or too many pixels"
         if left + columns > width or top + rows > height:
             return "a GIF image lies outside"
@@ -171,35 +171,47 @@ def _sub_blocks(data: _Bytes, at: int) -> tuple[bytes, int]:
 def _lzw_pixels(packed: bytes, bits: int) -> int:
     """How many pixels a GIF image's codes give; -1 when one of them is impossible.
 
-    A dictionary grows by one entry a code, so the position of every code after a clear code is
-    known without decoding, and the length of an entry is its depth in the tree of entries.
+    A dictionary grows by one entry a code until it is full, so the place of every code after a
+    clear code is known without decoding, and the length of an entry is its depth in the tree of
+    entries.
     """
     clear = 1 << bits
-    known = np.minimum(clear + 1 + np.maximum(_COUNT, 1), _LZW_CODES - 1)
-    widths = np.maximum(np.frexp(known)[1], bits + 1)
-    ends = np.cumsum(widths)
-    data = np.frombuffer(packed + bytes(3), np.uint8).astype(np.uint32)
+    data = np.frombuffer(packed + bytes(3), np.uint8).astype(np.int32)
     words = data[:-2] | data[1:-1] << 8 | data[2:] << 16
     at, total, last = 0, 0, len(packed) * 8
     while True:
-        n = int(np.searchsorted(ends, last - at, "right"))
-        where = at + ends[:n] - widths[:n]
-        codes = ((words[where >> 3] >> (where & 7)) & ((1 << widths[:n]) - 1)).astype(np.int64)
-        stops = np.flatnonzero((codes == clear) | (codes == clear + 1))
+        for most in (_LZW_CODES, last // bits):  # few encoders go on with a full dictionary
+            starts, masks = _lzw_places(bits, most)
+            n = max(0, int(np.searchsorted(starts, last - at, "right")) - 1)
+            where = starts[:n] + at
+            codes = words[where >> 3] >> (where & 7) & masks[:n]
+            stops = np.flatnonzero((codes == clear) | (codes == clear + 1))
+            if len(stops) or n < most:
+                break
         used = int(stops[0]) if len(stops) else n
         entries = np.maximum(codes[:used] - clear - 1, 0)
-        if (entries > _COUNT[:used]).any():
+        grown = entries[: _LZW_CODES - clear]
+        if (grown > np.arange(len(grown))).any():
             return -1
-        total += used + int(_depths(entries)[entries].sum())
+        total += used + int(_depths(grown)[entries].sum())
         if used == n or codes[used] == clear + 1:
             return total
-        at += int(ends[used])
+        at += int(starts[used + 1])
+
+
+@lru_cache(maxsize=16)
+def _lzw_places(bits: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """((count + 1,) first bits, (count,) masks) of the codes that follow a clear code."""
+    known = (1 << bits) + 1 + np.maximum(np.arange(count), 1)
+    widths = np.maximum(np.frexp(np.minimum(known, _LZW_CODES - 1))[1], bits + 1)
+    starts = np.concatenate(([0], np.cumsum(widths))).astype(np.int32)
+    return starts, (1 << widths).astype(np.int32) - 1
 
 
 def _depths(entries: np.ndarray) -> np.ndarray:
     """Depth of each LZW entry, where entry k extends the one that code k - 1 named."""
     parents = np.concatenate(([0], entries[:-1])) if len(entries) else entries
-    depths = np.minimum(_COUNT[: len(entries)], 1)
+    depths = np.minimum(np.arange(len(entries)), 1)
     while parents.any():
         depths, parents = depths + depths[parents], parents[parents]
     return depths

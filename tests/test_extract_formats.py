@@ -188,6 +188,37 @@ def as_pillow_shows(path: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.alpha_composite(white, f).convert("RGB")) for f in frames])
 
 
+def lzw(pixels: list[int]) -> bytes:
+    """8-bit GIF codes of an encoder that goes on with a full dictionary instead of clearing it."""
+    words = {(value,): value for value in range(256)}
+    word, entries, width, bits, length = (pixels[0],), 258, 9, 256, 9
+    for pixel in [*pixels[1:], -1]:
+        if (*word, pixel) in words:
+            word = (*word, pixel)
+            continue
+        bits, length = bits | words[word] << length, length + width
+        if entries < 4096:
+            words[*word, pixel], entries = entries, entries + 1
+            width += entries - 1 == 1 << width and width < 12
+        word = (pixel,)
+    return (bits | 257 << length).to_bytes((length + width + 7) // 8, "little")
+
+
+def test_a_gif_whose_dictionary_is_never_cleared(child: DecodeChild, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 200, (256, 256), np.uint8)
+    packed = lzw(noise.ravel().tolist())
+    blocks = [packed[at : at + 255] for at in range(0, len(packed), 255)]
+    greys = bytes(np.repeat(np.arange(256, dtype=np.uint8), 3))
+    size, corner = np.array([256, 256], "<u2").tobytes(), bytes(4)
+    image = b"," + corner + size + b"\0\x08" + b"".join(bytes([len(b)]) + b for b in blocks)
+    path = tmp_path / "full.gif"
+    path.write_bytes(b"GIF89a" + size + b"\xf7\0\0" + greys + image + b"\0;")
+    with Image.open(path) as shown:
+        np.testing.assert_array_equal(np.asarray(shown.convert("L")), noise)
+    frames, _ = all_frames(path)
+    check(child.decode(ask(path)), frames, [0.0])
+
+
 def test_one_frame_gif(child: DecodeChild, tmp_path: Path) -> None:
     draw(0, (20, 120, 200), "RGB").save(tmp_path / "one.gif")
     video = child.decode(ask(tmp_path / "one.gif"))
