@@ -68,6 +68,7 @@ class PacketTable:
     def _read(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
         context = stream.codec_context
         context.thread_type, context.thread_count = "NONE", 1
+        self.container = container.format.name
         self.codec, self.pix_fmt = context.codec.canonical_name, context.pix_fmt or ""
         self.width, self.height = context.width, context.height
         extra = context.extradata or b""
@@ -89,16 +90,18 @@ class PacketTable:
                 head.append(packet)
         if hidden and not packets:
             fault = fault or "no frame is to be shown"
-        self._refuse(stream.frames, len(packets) + hidden, container.format.name, fault)
-        self._times(packets, stream, reordered=container.format.name == "avi")
+        self._refuse(stream.frames, len(packets) + hidden, fault)
+        self._times(packets, stream, reordered=self.container == "avi")
         self.as_stored = hidden == 0
-        self.turn = _turn(head)
+        frame = _first_frame(head)
+        self.turn = (False, 1, 1) if frame is None else _turn(frame)
+        self.interlaced = frame is not None and frame.interlaced_frame
 
-    def _refuse(self, declared: int, count: int, container: str, fault: str) -> None:
+    def _refuse(self, declared: int, count: int, fault: str) -> None:
         """Raise for what is missing or wrong."""
         lines, missing = take_error_lines(), count < max(declared, 1)
         if not lines:
-            fault = _fault(self.path, container) or fault
+            fault = _fault(self.path, self.container) or fault
         if not (lines or fault or missing):
             return
         code = "damaged"
@@ -132,11 +135,15 @@ class PacketTable:
         return tuple(round((self.ticks[i] - first) * self.seconds, 6) for i in indices)
 
     def why_not_decord(self) -> str:
-        """What decord gets wrong with such a file, or converts in a way of its own."""
-        if self.codec not in {"h264", "hevc", "mpeg4", "vp8"}:
-            return f"decord is not trusted with {self.codec}"
-        if self.pix_fmt not in {"yuv420p", "yuvj420p"} or self.width % 2 or self.height % 2:
-            return "decord makes other colours of this pixel format"
+        """What decord gets wrong with such a file, or converts in a way of its own; "" if nothing.
+
+        Measured with decord 0.6.0 against a plain decode.
+        """
+        if self.container in _OTHERS or self.codec not in {"h264", "hevc", "mpeg4", "vp8"}:
+            return f"decord is not trusted with {self.codec} in {self.container}"
+        odd = self.width % 2 or self.height % 2
+        if odd or self.interlaced or self.pix_fmt not in {"yuv420p", "yuvj420p"}:
+            return "decord makes other colours of such pixels"
         if self.open_gop:
             return "decord miscounts frames after seeking to a key frame that others precede"
         if not (self.timed and self.as_stored) or self.turn != (False, 1, 1):
@@ -188,16 +195,19 @@ def _fault(path: str, container: str) -> str:
         return _FAULTS[container](data)
 
 
-def _turn(head: list[av.packet.Packet[av.VideoStream]]) -> tuple[bool, int, int]:
+def _first_frame(head: list[av.packet.Packet[av.VideoStream]]) -> av.VideoFrame | None:
+    try:
+        return next(frame for packet in head for frame in packet.decode())
+    except (av.FFmpegError, StopIteration):
+        return None  # the strict decoder will say why
+
+
+def _turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
     """(swap axes, step along rows, along columns) that put the stored picture upright.
 
     Raises:
         VideoError: the display matrix asks for more than quarter turns and mirrors.
     """
-    try:
-        frame = next(frame for packet in head for frame in packet.decode())
-    except (av.FFmpegError, StopIteration):
-        return False, 1, 1  # the strict decoder will say why
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return False, 1, 1

@@ -48,6 +48,8 @@ UNUSUAL = [
     *(Made(f"open-hevc.{end}", "libx265", options=OPEN_HEVC) for end in ("mp4", "mkv")),
     *(Made(f"groups-{codec}.webm", codec, options=GROUPS) for codec in ("libvpx", "libvpx-vp9")),
     Made("no-cues.mkv", "libx264", mux={"live": "1"}),
+    Made("interlaced.mp4", "libx264", options={"x264-params": "no-mbtree=1:tff=1"}),
+    Made("groups.ts", "libx264", options=GROUPS),
     Made("groups-no-cues.mkv", "libx264", options=GROUPS, mux={"live": "1"}),
     Made("fragments.mp4", "libx264", options=GROUPS, mux={"movflags": "frag_keyframe+empty_moov"}),
     *(
