@@ -92,7 +92,6 @@ class PacketTable:
             fault = fault or "no frame is to be shown"
         self._refuse(stream.frames, len(packets) + hidden, fault)
         self._times(packets, stream, reordered=self.container == "avi")
-        self.as_stored = hidden == 0
         frame = _first_frame(head)
         self.turn = (False, 1, 1) if frame is None else _turn(frame)
         self.interlaced = frame is not None and frame.interlaced_frame
@@ -146,8 +145,8 @@ class PacketTable:
             return "decord makes other colours of such pixels"
         if self.open_gop:
             return "decord miscounts frames after seeking to a key frame that others precede"
-        if not (self.timed and self.as_stored) or self.turn != (False, 1, 1):
-            return "decord ignores times, edit lists or rotations of this file"
+        if not self.timed or self.turn != (False, 1, 1):
+            return "decord ignores the rotation, or finds no times"
         return ""
 
     def upright(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:

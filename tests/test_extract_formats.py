@@ -112,6 +112,22 @@ def test_frames_and_times(child: DecodeChild, tmp_path: Path, made: Made) -> Non
     check(decode_both(child, path), frames, made.seconds())
 
 
+def test_no_more_is_decoded_than_the_frames_need(child: DecodeChild, tmp_path: Path) -> None:
+    """Seeking into an open group of pictures works, even past damage."""
+    path = Made("open.mp4", "libx264", options=OPEN).write(tmp_path)
+    frames, _ = all_frames(path)
+    with av.open(str(path)) as container:
+        damaged = [p for p in container.demux(video=0) if p.size][1]
+    data = bytearray(path.read_bytes())
+    data[damaged.pos + damaged.size // 2] ^= 0xFF
+    path.write_bytes(data)
+    video = child.decode(DecodeRequest(str(path), (View(1, "squash-nearest"),), 48))
+    wanted = to_square(frames[midpoint_indices(24, 1)], "squash-nearest", 48)
+    np.testing.assert_array_equal(video.view(), wanted)
+    with pytest.raises(VideoError):
+        child.decode(ask(path))
+
+
 @pytest.mark.parametrize("angle", [0, 90, 180, 270])
 @pytest.mark.parametrize("end", ["mp4", "mov", "mkv"])
 def test_rotated_pictures_stand_upright(

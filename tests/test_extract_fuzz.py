@@ -105,6 +105,16 @@ def test_damage_never_goes_unnoticed(child: DecodeChild, tmp_path: Path, name: s
         assert len(found["flips"]) <= 1  # 0 to 3 in a hundred copies hide
 
 
+def test_a_matroska_element_without_its_crc(child: DecodeChild, tmp_path: Path) -> None:
+    """Where others have one, a missing CRC-32 is damage too: its own bytes are unprotected."""
+    path = write(tmp_path, "h264.mkv")
+    data = path.read_bytes()
+    at = data.index(b"\xbf\x84", data.index(b"\x1f\x43\xb6\x75"))
+    path.write_bytes(data[:at] + b"\xec\x84" + data[at + 2 :])  # a padding element now
+    with pytest.raises(VideoError, match="lost its CRC"):
+        decode(child, path)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("name", FILES)
 def test_how_often_damage_hides(child: DecodeChild, tmp_path: Path, name: str) -> None:
