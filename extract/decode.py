@@ -121,7 +121,7 @@ def _with_decord(request: DecodeRequest, table: PacketTable, choice: Choice) -> 
     except Exception as error:  # decord raises whatever comes to hand
         failure = str(error) if isinstance(error, _Doubt) else repr(error)[:200]
     reader = None  # ends its threads, so that all their lines are there
-    if failure := take_error_lines() or failure:
+    if failure := take_error_lines(table.others) or failure:
         raise _Doubt(failure)
     squares = collector.squares[: len(indices)]
     if len(squares) > 1 and (squares == squares[0]).all():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Collection
 
 import av
 
@@ -19,15 +20,20 @@ def capture_error_lines() -> None:
     _captured = stat.S_ISREG(os.fstat(2).st_mode)
 
 
-def take_error_lines() -> str:
-    """libav's first complaint on fd 2 since the last call ("" if none); empties the file."""
+def take_error_lines(deaf_to: Collection[str] = ()) -> str:
+    """libav's first complaint on fd 2 since the last call ("" if none); empties the file.
+
+    Args:
+        deaf_to: names of decoders that may complain, those of sound above all.
+    """
     if not _captured:
         return ""
-    text = os.pread(2, 4096, 0).decode(errors="replace")
+    text = os.pread(2, 2**16, 0).decode(errors="replace")
     os.ftruncate(2, 0)
     os.lseek(2, 0, os.SEEK_SET)
     lines = [re.sub(r" @ 0x[0-9a-f]+", "", line).strip() for line in text.splitlines()]
-    lines = [line for line in lines if line]
+    others = ("Last message repeated", *(f"[{name}]" for name in deaf_to))
+    lines = [line for line in lines if line and not line.startswith(others)]
     return next((line for line in lines if line.startswith("[") and "]" in line), "".join(lines))[
         :200
     ]

@@ -23,7 +23,7 @@ _MAGICS = {
     "avi": re.compile(rb"RIFF"),
     "gif": re.compile(rb"GIF8"),
 }
-_OTHERS = {"mpegts", "mpeg", "flv", "asf", "ogg"}
+_OTHERS = {"mpegts", "mpeg", "flv", "asf", "ogg", "mxf", "rm", "dv", "nut", "ivf", "wtv"}
 """Containers that work and are not examined; bare streams, which have no times, are none."""
 _FAULTS: dict[str, Callable[[mmap.mmap], str]] = {
     "mov,mp4,m4a,3gp,3g2,mj2": box_fault,
@@ -69,6 +69,8 @@ class PacketTable:
         context = stream.codec_context
         context.thread_type, context.thread_count = "NONE", 1
         self.container = container.format.name
+        contexts = (s.codec_context for s in container.streams if s is not stream)
+        self.others = {other.name for other in contexts if other} - {context.name}
         self.codec, self.pix_fmt = context.codec.canonical_name, context.pix_fmt or ""
         self.width, self.height = context.width, context.height
         extra = context.extradata or b""
@@ -98,7 +100,7 @@ class PacketTable:
 
     def _refuse(self, declared: int, count: int, fault: str) -> None:
         """Raise for what is missing or wrong."""
-        lines, missing = take_error_lines(), count < max(declared, 1)
+        lines, missing = take_error_lines(self.others), count < max(declared, 1)
         if not lines:
             fault = _fault(self.path, self.container) or fault
         if not (lines or fault or missing):

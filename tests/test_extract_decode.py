@@ -129,6 +129,28 @@ def write_audio(path: Path) -> Path:
     return path
 
 
+def test_damaged_sound_is_no_damage(child: DecodeChild, clip: Clip, tmp_path: Path) -> None:
+    source, sound = clip(tmp_path / "silent.mp4"), write_audio(tmp_path / "sound.mp4")
+    path = tmp_path / "both.mp4"
+    with (
+        av.open(str(source)) as video,
+        av.open(str(sound)) as audio,
+        av.open(str(path), "w") as both,
+    ):
+        streams = [both.add_stream_from_template(c.streams[0]) for c in (video, audio)]
+        for container, stream in zip((audio, video), reversed(streams), strict=True):
+            for packet in container.demux():
+                if packet.dts is not None:
+                    if container is audio:  # none of its frames can be decoded
+                        noise = np.random.default_rng(0).integers(0, 256, packet.size)
+                        packet.update(noise.astype(np.uint8).tobytes())
+                    packet.stream = stream
+                    both.mux(packet)
+    wanted, got = child.decode(ask(source)), child.decode(ask(path))
+    np.testing.assert_array_equal(got.view(), wanted.view())
+    assert got.decoder == "decord"
+
+
 def remux(source: Path, target: Path, **options: str) -> Path:
     with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
         stream = new.add_stream_from_template(old.streams.video[0])
