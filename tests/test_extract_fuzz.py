@@ -33,7 +33,6 @@ FILES = {
 HIDES = {
     "scene.gif": (0.06, 0.2),
     "hevc.mp4": (0.75, 0.04),
-    "av1.webm": (0.05, 0.04),
     "mpeg4.avi": (0.25, 0.04),
     "vp8.webm": (1.0, 0.15),
     "mjpeg.mov": (0.6, 0.15),
