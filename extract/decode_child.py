@@ -40,10 +40,11 @@ _OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
 class _ChildError(Exception):
     """The child died, was silent for too long or answered nonsense."""
 
-    def __init__(self, what: str, native: bool) -> None:
+    def __init__(self, what: str, native: bool = True, code: str = "crashed") -> None:
         super().__init__(what)
         self.native = native
         """Whether the file is to blame, rather than somebody who killed the child."""
+        self.code = code
 
 
 class DecodeChild:
@@ -71,8 +72,8 @@ class DecodeChild:
     def decode(self, request: DecodeRequest) -> DecodedVideo:
         """Decode one video, in a new child when the last one died.
 
-        A child that somebody else killed gets the video once more; when a decoder crashed it, the
-        other decoders get their chance.
+        A child that somebody else killed gets the video once more; when a decoder crashed or hung,
+        the other decoders get their chance, under a deadline of their own.
 
         Raises:
             VideoError: the video cannot be used; the code says why.
@@ -84,7 +85,9 @@ class DecodeChild:
         second = self._try(replace(request, decoders=rest)) if rest else first
         if isinstance(second, DecodedVideo):
             return second
-        raise VideoError("crashed", "the decoder crashed", where=request.path, got=second)
+        got = second if second is first else f"{first}; then {second}"
+        what = f"the decoder {'hung' if second.code == 'timeout' else 'crashed'}"
+        raise VideoError(second.code, what, where=request.path, got=got)
 
     def stop(self) -> None:
         """Kill the child, for good, from any thread: a decode under way fails at once."""
@@ -117,9 +120,8 @@ class DecodeChild:
             process.communicate()
             self._process = None
             if late or process.returncode == -signal.SIGXCPU:
-                limit = f"{request.deadline_s} CPU seconds"
-                what = "decoding took too long"
-                raise VideoError("timeout", what, where=request.path, wanted=limit) from error
+                limit = f"no answer within {request.deadline_s} CPU seconds"
+                return _ChildError(limit, code="timeout")
             if isinstance(error, _ChildError):
                 return error
             return _describe_death(process.returncode)
@@ -144,7 +146,7 @@ class DecodeChild:
     def _receive(self, request: DecodeRequest) -> DecodedVideo:
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
         if length > _MAX_JSON:
-            raise _ChildError(f"an answer of {length} bytes", native=True)
+            raise _ChildError(f"an answer of {length} bytes")
         try:
             answer = json.loads(self._read(length))
             if "code" in answer:
@@ -153,7 +155,7 @@ class DecodeChild:
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, VideoError):
                 raise
-            raise _ChildError(f"an answer that makes no sense ({error!r})", native=True) from error
+            raise _ChildError(f"an answer that makes no sense ({error!r})") from error
 
     def _read_video(self, answer: dict[str, Any], request: DecodeRequest) -> DecodedVideo:
         pts = tuple(float(time) for time in answer["pts"])
@@ -253,7 +255,7 @@ def serve() -> None:
     """Answer requests from stdin until it ends; the child's side."""
     import resource
 
-    from extract.decode import capture_error_lines
+    from extract.libav import capture_error_lines
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Native code prints to fd 1 as it likes; the answers go through a copy of our own.

@@ -39,6 +39,8 @@ class DecodeRequest:
     """CPU seconds after which decoding is given up."""
     decoders: tuple[str, ...] = ("decord", "pyav")
     """Decoders in the order they are tried."""
+    sha256: str = ""
+    """Hexadecimal digest that the whole file must have; "" when nobody knows it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class DecodedVideo:
     frames: UInt8[np.ndarray, "I S S 3"]
     """Square RGB images; those of one preprocessing stand together, in the order of time."""
     pts: tuple[float, ...]
-    """Presentation time of each image, in seconds."""
+    """Presentation time of each image, in seconds from the first frame of the video."""
     chosen: tuple[tuple[int, ...], ...]
     """For each view the images that are its frames, in order; one may come twice."""
     decoder: str
