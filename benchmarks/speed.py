@@ -27,6 +27,7 @@ from extract import ray_executor
 from extract.options import ExtractConfig
 from extract.run import ExtractSummary, extract_all
 from features.config import BaseConfig, DatasetConfig
+from features.places import StorePath
 from features.spec import ComputeDtype
 from features.store import FeatureStore
 
@@ -125,7 +126,7 @@ def _run_ray(features: Path, clips: DatasetConfig, base: BaseConfig) -> list[Ext
         ray.shutdown()
 
 
-def _largest_difference(store: Path, pickles: Path, num_frames: int) -> float:
+def _largest_difference(store: StorePath, pickles: Path, num_frames: int) -> float:
     features, largest = FeatureStore(store), 0.0
     for video_id in features.ids:
         found = features[video_id]
