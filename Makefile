@@ -29,14 +29,15 @@ WHERE = --base $(BASE) --dataset $(DATASET) $(call flag,VIDEOS,videos) \
 	$(call flag,ANNOTATIONS,annotations) --features $(FEATURES) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check extract train eval reeval report inspect rehearse gpu-check mini clean
+.PHONY: help setup demo test soak check data extract train eval reeval report inspect rehearse gpu-check bench-extract mini clean
 
 help: ## this list
 	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo "Variables (now): BASE=$(BASE) DATASET=$(DATASET) EXPERIMENT=$(EXPERIMENT) SEEDS=$(SEEDS) SEED=$(SEED)"
 	@echo "  VIDEOS=dir ANNOTATIONS=file for your own data; FEATURES=$(FEATURES) RUNS=$(RUNS) CHECKPOINT= SPLIT=$(SPLIT)"
-	@echo "  EXECUTOR=$(EXECUTOR) (auto, serial, ray) WORKERS= RAY_ADDRESS= PART=i/n CONFIG=file.yaml ARGS='--key value'"
+	@echo "  EXECUTOR=$(EXECUTOR) (auto, serial, ray) WORKERS= RAY_ADDRESS= PART=i/n SPECS='50 100' DRY_RUN=1"
+	@echo "  CONFIG=file.yaml ARGS='--key value'; FEATURES may be s3://bucket/prefix"
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv found: install one, or make PYTHON=/path/to/python"; exit 2; }
@@ -50,8 +51,12 @@ setup: $(STAMP) ## virtual environment with pinned packages (done by every other
 demo: $(STAMP) ## videos to judged report on the embedded base: 8 minutes, 2 cores, no GPU (SEEDS=3)
 	@$(RUN) demo --seeds $(SEEDS) --features $(FEATURES) --runs $(RUNS) --executor $(EXECUTOR) $(ARGS)
 
+data: $(STAMP) ## what is there of DATASET (of all sets without it) and what is not; no downloads
+	@$(RUN) data $(if $(filter-out file,$(origin DATASET)),--dataset $(DATASET)) $(call flag,VIDEOS,videos) $(call flag,ANNOTATIONS,annotations) $(ARGS)
+
 extract: $(STAMP) ## stage 1: sampled frames through the frozen ViT, pooled, into a checksummed store
-	@$(RUN) extract $(WHERE) --executor $(EXECUTOR) $(call flag,WORKERS,workers) $(call flag,PART,part) $(ARGS)
+	@$(RUN) extract $(WHERE) --executor $(EXECUTOR) $(call flag,WORKERS,workers) $(call flag,PART,part) \
+		$(if $(strip $(SPECS)),--specs '$(SPECS)') $(if $(filter-out 0,$(DRY_RUN)),--dry_run) $(ARGS)
 
 train: $(STAMP) ## stage 2: train the projectors on cached features (EXPERIMENT, SEED)
 	@$(RUN) train --config $(CONFIG) $(WHERE) --seed $(SEED) $(ARGS)
@@ -76,6 +81,9 @@ rehearse: $(STAMP) ## BASE=llava-1.5-7b or qwen-vl at full size, made-up weights
 
 gpu-check: $(STAMP) ## BASE on an accelerator: parity with the CPU, speed against the floors
 	@$(RUN) gpu-check --base $(BASE) $(ARGS)
+
+bench-extract: $(STAMP) ## extraction and stores against their floors and peers (25 minutes; ARGS=--quick)
+	@$(VENV)/bin/python -m benchmarks.extract $(ARGS)
 
 check: $(STAMP) ## ruff, mypy strict, import-linter
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports
