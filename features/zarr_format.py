@@ -4,7 +4,7 @@ Lossless compression of float16 features gains 8 % at best, so there is none. Za
 that was never written as the fill value: hence NaN, and -1 for counts.
 
 zarr takes nine times as long as numpy.load for a video (threads, and the shard's index anew each
-time), TensorStore four times, and it aborts a forked DataLoader worker. Shards never change, so
+time), TensorStore three times, and it aborts a forked DataLoader worker. Shards never change, so
 here the index is read once, and a read is one byte range and its checksum: as fast as numpy.load.
 A shard that is laid out otherwise is left to zarr.
 """
