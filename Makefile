@@ -82,8 +82,8 @@ rehearse: $(STAMP) ## BASE=llava-1.5-7b or qwen-vl at full size, made-up weights
 gpu-check: $(STAMP) ## BASE on an accelerator: parity with the CPU, speed against the floors
 	@$(RUN) gpu-check --base $(BASE) $(ARGS)
 
-bench-extract: $(STAMP) ## extraction and stores against their floors and peers (25 minutes; ARGS=--quick)
-	@$(VENV)/bin/python -m benchmarks.extract $(ARGS)
+bench-extract: $(STAMP) ## extraction and stores against their floors and peers (25 minutes; QUICK=1)
+	@$(VENV)/bin/python -m benchmarks.extract $(if $(QUICK),--quick) $(ARGS)
 
 check: $(STAMP) ## ruff, mypy strict, import-linter
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -20,6 +22,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from s3_client import S3
 
 PROJECT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
@@ -61,3 +64,25 @@ def write_clip(
 def clip() -> Callable[..., Path]:
     """Writer of small real videos: `clip(path, num_frames=32, size=64, ...)`."""
     return write_clip
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """One for all tests: clients of the same bucket are shared within a process."""
+    command = [sys.executable, str(PROJECT / "tests" / "s3_server.py")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield S3(process.stdout.readline().strip())
+        process.kill()
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3:
+    """A real S3 server on loopback, and the environment that leads to it."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where killed writers leave their half shards
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    s3_server.log()
+    return s3_server

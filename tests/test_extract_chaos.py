@@ -113,7 +113,8 @@ def tear(
     """
     nodes = [cluster.add_node(num_cpus=2, object_store_memory=100 * 2**20) for _ in range(2)]
     hit: list[str] = []
-    turns = [*VICTIMS, "driver"]
+    turns = [victim for _ in range(kills) for victim in (*VICTIMS, "driver")]
+    turns.insert(2, "node")
     driver = zygote.start(folder, ray=True)
     end = time.monotonic() + 120 + 30 * kills
     shards, before = shards_for(kills), -1
@@ -124,11 +125,11 @@ def tear(
         if before == shards:
             break
         time.sleep(rng.uniform(0, 0.5))
-        if nodes and len(hit) == kills // 2:
-            cluster.remove_node(nodes.pop(rng.randrange(2)), allow_graceful=False)
+        victim = turns[len(hit)]
+        if victim == "node":
+            cluster.remove_node(nodes[rng.randrange(2)], allow_graceful=False)
             hit.append("node")
             continue
-        victim = turns[len(hit) % len(turns)]
         pids = [driver] if victim == "driver" else pids_of(VICTIMS[victim])
         if pids:
             os.kill(rng.choice(pids), signal.SIGKILL)

@@ -161,11 +161,20 @@ def scrape() -> dict[str, float]:
     return found
 
 
+def settled() -> dict[str, float]:
+    """Our metrics once the agent has heard of all that was done before."""
+    before, now = None, scrape()
+    while now != before:
+        time.sleep(2)
+        before, now = now, scrape()
+    return now
+
+
 @pytest.mark.usefixtures("cluster")
 def test_prometheus_can_follow_a_run(
     run: Callable[..., ExtractSummary], serial: ExtractSummary, tmp_path: Path
 ) -> None:
-    before = scrape()
+    before = settled()
     run(tmp_path, "ray", 1)
     name = "ray_redvillm_extract_videos_total"
     wanted = {"ok": 14, "missing": 1, "not-a-video": 1}

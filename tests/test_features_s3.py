@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import boto3
 import numpy as np
 import pytest
 import test_features_commit as crash
 import test_features_store as local
-from botocore.config import Config
+from s3_client import S3, SECRET
 from upath import UPath
 
 from features.commit import Commit, CommitRow
@@ -42,84 +37,6 @@ from features.store import (
 from features.tables import read_table
 
 SPEC = crash.SPEC
-SECRET = "only-the-server-may-see-this"
-SERVER = Path(__file__).with_name("s3_server.py")
-
-
-class S3:
-    """The server, and a client that knows nothing of our code."""
-
-    def __init__(self, port: str) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        self.env = {
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "AKIATESTTESTTEST",
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        }
-        self.client = boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            aws_access_key_id="x",
-            aws_secret_access_key="x",
-            region_name="us-east-1",
-            config=Config(connect_timeout=5, read_timeout=10),
-        )
-        self.client.create_bucket(Bucket="bucket")
-
-    def prefix(self) -> UPath:
-        """A place that nobody has used."""
-        found = place(f"s3://bucket/{uuid4().hex}/store")
-        assert isinstance(found, UPath)
-        return found
-
-    def upload(self, path: Path) -> UPath:
-        """What lies in a folder, under a new prefix."""
-        target = self.prefix().parent / path.name
-        for file in [path] if path.is_file() else path.rglob("*"):
-            if file.is_file():
-                key = target / file.relative_to(path).as_posix() if file != path else target
-                self.write(key, file.read_bytes())
-        return target
-
-    def write(self, path: UPath, data: bytes) -> None:
-        bucket, _, key = path.path.partition("/")
-        self.client.put_object(Bucket=bucket, Key=key, Body=data)
-
-    def keys(self, path: UPath) -> list[str]:
-        bucket, _, key = path.path.partition("/")
-        found = self.client.list_objects_v2(Bucket=bucket, Prefix=f"{key}/").get("Contents", [])
-        return [each["Key"].removeprefix(f"{key}/") for each in found]
-
-    def log(self) -> list[str]:
-        """Requests since the last call."""
-        with urllib.request.urlopen(f"{self.url}/-/log", timeout=10) as reply:
-            return list(json.load(reply))
-
-    def fault(self, kind: str, method: str, match: str) -> None:
-        fault = json.dumps({"kind": kind, "method": method, "match": match}).encode()
-        urllib.request.urlopen(f"{self.url}/-/fault", fault, timeout=10).close()
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[S3]:
-    with subprocess.Popen(
-        [sys.executable, str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        yield S3(process.stdout.readline().strip())
-        process.kill()
-
-
-@pytest.fixture
-def s3(server: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where killed writers leave their half shards
-    for name, value in server.env.items():
-        monkeypatch.setenv(name, value)
-    server.log()
-    return server
 
 
 @pytest.fixture(scope="module")

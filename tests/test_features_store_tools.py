@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_features_s3 import S3, s3, server  # noqa: F401 - fixtures
+from s3_client import S3
 from upath import UPath
 
 from features.convert import convert
@@ -355,7 +355,7 @@ def test_info_counts_what_is_there(store: Path) -> None:
 
 
 def test_all_of_it_works_on_s3(
-    s3: S3,  # noqa: F811
+    s3: S3,
     store: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
