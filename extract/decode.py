@@ -64,7 +64,7 @@ def decode_video(request: DecodeRequest) -> DecodedVideo:
         except _Doubt as error:
             doubt = str(error)
     # Nobody asks decord alone unless PyAV died of the file.
-    code = "damaged" if table.why_not_decord() == "" else "crashed"
+    code = "crashed" if decord is None or table.why_not_decord() else "damaged"
     raise VideoError(code, "PyAV died and decord did not help", where=request.path, got=doubt)
 
 
