@@ -37,7 +37,7 @@ class DecodeRequest:
     """The most thumbnails wanted; 0 for none."""
     deadline_s: int = 300
     """CPU seconds after which decoding is given up."""
-    decoders: tuple[str, ...] = ("decord", "pyav")
+    decoders: tuple[str, ...] = ("pyav", "decord")
     """Decoders in the order they are tried."""
     sha256: str = ""
     """Hexadecimal digest that the whole file must have; "" when nobody knows it."""

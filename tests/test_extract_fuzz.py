@@ -32,10 +32,10 @@ FILES = {
 }
 HIDES = {
     "scene.gif": (0.06, 0.2),
-    "hevc.mp4": (0.75, 0.04),
-    "mpeg4.avi": (0.25, 0.04),
-    "vp8.webm": (1.0, 0.15),
-    "mjpeg.mov": (0.6, 0.15),
+    "hevc.mp4": (0.6, 0.04),
+    "mpeg4.avi": (0.2, 0.04),
+    "vp8.webm": (1.0, 0.1),
+    "mjpeg.mov": (0.5, 0.1),
 }
 """Payloads without redundancy: how often five flipped bits, and a gap of zeros, give other legal
 pictures at most, of a hundred copies."""
@@ -104,6 +104,22 @@ def test_damage_never_goes_unnoticed(child: DecodeChild, tmp_path: Path, name: s
     if name not in HIDES:
         assert not found["zeros"]
         assert len(found["flips"]) <= 1  # 0 to 3 in a hundred copies hide
+
+
+def test_pictures_that_libav_patched_up(child: DecodeChild, tmp_path: Path) -> None:
+    """Large pictures often end early after one flipped bit: libav fills them up and marks them."""
+    quick = {"crf": "30", "preset": "superfast", "bf": "0"}
+    path = Made("large.mp4", "libx264", size=(640, 480), options=quick).write(tmp_path)
+    data, sound = path.read_bytes(), decode(child, path)
+    start, end = data.index(b"mdat") + 800, data.index(b"moov") - 4  # behind x264's own text
+    outcomes = []
+    for seed in range(24):
+        rng, damaged = np.random.default_rng(seed), bytearray(data)
+        damaged[int(rng.integers(start, end))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        outcomes.append(outcome(child, path, sound))
+    assert set(outcomes) <= HARMLESS | {"hidden"}
+    assert outcomes.count("hidden") <= 1
 
 
 def test_a_matroska_element_without_its_crc(child: DecodeChild, tmp_path: Path) -> None:
