@@ -92,7 +92,7 @@ def dry_run(
     seen = [_look(config, base, dataset, spec, videos) for spec in list_specs(config, base)]
     targets = tuple(target for target, _, _ in seen)
     units = pick_units(config, targets, [pending for _, pending, _ in seen])
-    work = work_of(config, base, targets)
+    work = work_of(config, base, dataset, targets)
     jobs = [(r, q) for u in units for r in u.rows if (q := work.request(u, r)) is not None]
     tower = load_tower(base, config.compute_dtype, config.device, config.compile) if units else None
     gpus = torch.cuda.device_count() if tower and tower.device.type == "cuda" else 0

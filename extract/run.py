@@ -28,6 +28,7 @@ from extract.work import Target, Unit, Work, find_units
 from features.config import BaseConfig, DatasetConfig
 from features.durable import replace_file
 from features.errors import ConfigError, RedVillmError
+from features.manifest import load_checksums
 from features.places import StorePath, place
 from features.plan import STATUS_OK, SourceVideo, extend_plan, find_videos, source_video
 from features.spec import SCHEMA_VERSION, FeatureSpec
@@ -111,7 +112,8 @@ def extract_all(
     pending = [pending_shards(target.store, target.plan) for target in targets]
     units = pick_units(config, targets, pending)
     total = len({row.video_id for unit in units for row in unit.rows})
-    report = _execute(config, work_of(config, base, targets), units, total) if units else None
+    work = work_of(config, base, dataset, targets)
+    report = _execute(config, work, units, total) if units else None
     for target in targets:
         compact_index(target.store)
     seconds = time.monotonic() - start
@@ -147,8 +149,14 @@ def pick_units(
     return [u for u in find_units(targets, pending) if u.shards[0][1] % step == first]
 
 
-def work_of(config: ExtractConfig, base: BaseConfig, targets: tuple[Target, ...]) -> Work:
-    """What the processes of a run must know."""
+def work_of(
+    config: ExtractConfig, base: BaseConfig, dataset: DatasetConfig, targets: tuple[Target, ...]
+) -> Work:
+    """What the processes of a run must know.
+
+    Raises:
+        AnnotationError: the dataset's list of checksums cannot be read.
+    """
     return Work(
         targets=targets,
         base=base,
@@ -158,6 +166,7 @@ def work_of(config: ExtractConfig, base: BaseConfig, targets: tuple[Target, ...]
         compile=config.compile,
         thumbs=config.thumbs,
         deadline_s=config.deadline_s,
+        checksums=load_checksums(dataset.checksums) if dataset.checksums else {},
     )
 
 

@@ -78,6 +78,7 @@ class Work:
             image_size=specs[0].image_size,
             thumbs=self.thumbs,
             deadline_s=self.deadline_s,
+            sha256=self.checksums.get(row.video_id, ""),
         )
 
     def video_bytes(self) -> int:

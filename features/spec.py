@@ -55,7 +55,7 @@ class FeatureSpec:
     """Which hidden state is taken, counted as in transformers: -2 is the last but one block."""
     sampler: Literal["midpoint"] = "midpoint"
     """Which frames: the midpoints of T equal segments."""
-    decoder_policy: str = "decord>pyav"
+    decoder_policy: str = "pyav>decord"
     """Decoders in the order they are tried."""
     regrouping: int = 1
     """Side of the square of patches joined into one token before pooling (1: none)."""

@@ -26,6 +26,7 @@ from extract.shard_builder import ShardBuilder
 from extract.tower import Tower, load_tower
 from extract.video import DecodedVideo, DecodeRequest, View
 from features.config import BaseConfig, DatasetConfig
+from features.durable import file_sha256
 from features.errors import ConfigError, RedVillmError, StoreError, VideoError
 from features.plan import PlanRow
 from features.store import FeatureStore, verify_store
@@ -111,6 +112,22 @@ def test_hdf5_and_no_thumbnails_give_the_same_content(
     other = extract(config_of(tmp_path, format="hdf5", thumbs=0), base, world)
     assert other.content_digest == whole[1]
     assert FeatureStore(other.store).thumbs("sub0/v00") == []
+
+
+def test_published_checksums_find_what_no_decoder_can(
+    whole: tuple[Path, str], base: BaseConfig, world: DatasetConfig, tmp_path: Path
+) -> None:
+    lines = [
+        f"{file_sha256(path)}  {path.relative_to(world.videos)}"
+        for path in sorted(world.videos.rglob("*.mp4"))
+    ]
+    (tmp_path / "sums.txt").write_text("\n".join(lines))
+    checked = dataclasses.replace(world, checksums=tmp_path / "sums.txt")
+    assert extract(config_of(tmp_path / "a"), base, checked).content_digest == whole[1]
+    lines[3] = "0" * 64 + lines[3][64:]
+    (tmp_path / "sums.txt").write_text("\n".join(lines))
+    summary = extract(config_of(tmp_path / "b"), base, checked)
+    assert summary.failed == {"damaged": 1, "truncated": 1}
 
 
 def test_two_parts_equal_the_whole(
