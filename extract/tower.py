@@ -35,6 +35,9 @@ from features.tower_files import (
 
 log = logging.getLogger(__name__)
 
+_CPU_TOKENS = 1024
+"""Tokens at a time on a CPU: larger activations are mapped anew, page by page, for every layer."""
+
 
 class Tower:
     """A frozen ViT that gives one hidden layer's patch tokens, without CLS.
@@ -66,20 +69,23 @@ class Tower:
         self.encoder = encoder.eval().requires_grad_(False)
         self._run = torch.compile(encoder) if compile else encoder
         self._normalisation = normalisation
-        self._micro_batch = 0
+        tokens = encoder.num_patches * encoder.regrouping**2
+        cpu = self.device.type == "cpu"
+        self._micro_batch = max(1, _CPU_TOKENS // tokens) if cpu else 0
         self.num_parameters = sum(parameter.numel() for parameter in encoder.parameters())
 
     def encode(self, images: UInt8[np.ndarray, "B S S 3"]) -> Float[Tensor, "B N D"]:
         """Patch tokens of a batch of square RGB images, on the device, in the compute dtype.
 
-        A batch that does not fit into memory is done in halves, from then on; the batch that the
-        caller planned stays what it is.
+        A CPU does it in parts whose activations stay small (a fifth faster). What does not fit into
+        memory is done in halves, from then on; the batch that the caller planned stays what it is.
 
         Raises:
             ConfigError: not even one image fits.
         """
         while True:
-            size = self._micro_batch or len(images)
+            size = min(self._micro_batch or len(images), len(images))
+            size = -(-len(images) // -(-len(images) // size))  # parts of one size
             try:
                 parts = [images[i : i + size] for i in range(0, len(images), size)]
                 tokens = [self._encode(part) for part in parts]
@@ -90,7 +96,7 @@ class Tower:
                 if size == 1:
                     what = "not even one image fits into memory"
                     raise ConfigError(what, where=self.device, do="use another device") from error
-            self._micro_batch = (min(size, len(images)) + 1) // 2
+            self._micro_batch = (size + 1) // 2
             log.warning("out of memory: %d images at a time from now on", self._micro_batch)
             if self.device.type not in ("cpu", "meta"):
                 torch.accelerator.empty_cache()

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from extract.clip_tower import QuickGELU
 from extract.tower import load_tower, normalise
 from features.config import BaseConfig
 from features.errors import CheckpointError, ConfigError
@@ -202,3 +203,10 @@ def test_spec_names_what_was_asked(tmp_path: Path) -> None:
     assert make_spec(base, "0" * 64, num_frames=16).fingerprint != spec.fingerprint
     with pytest.raises(CheckpointError, match="only known to the extraction"):
         tower_digest(base_of(tmp_path, tower="open_clip:ViT-B-32:openai"))
+
+
+def test_our_activation_is_open_clips_to_the_bit() -> None:
+    x = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)) * 4
+    for dtype in (torch.float32, torch.bfloat16):
+        theirs = open_clip.transformer.QuickGELU()(x.to(dtype))
+        assert torch.equal(QuickGELU()(x.to(dtype)), theirs)
