@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -26,6 +26,8 @@ _GAP = bytes(24)
 _BOX = re.compile(rb"ftyp|styp|moov|moof|mdat|mfra|sidx|free|skip|wide|uuid")
 _START_CODE = re.compile(rb"\0\0\x01")
 _LZW_CODES = 4096
+_AVI_TAIL = 1 << 16
+"""Bytes behind an AVI's last frame that are searched for dropped ones."""
 
 
 class _Bytes(Protocol):
@@ -124,6 +126,24 @@ def _vint(data: _Bytes, at: int, marked: bool = False) -> tuple[int, int]:
     raw, mask = int.from_bytes(data[at : at + length], "big"), (1 << 7 * length) - 1
     number = raw if marked else raw & mask
     return (-1 if not marked and number == mask else number), at + length
+
+
+def dropped_frames(data: _Bytes, stream: int, chunks: Sequence[tuple[int, int]]) -> int:
+    """How many frames of an AVI stream were left out on purpose: chunks without bytes.
+
+    Args:
+        data: the file.
+        stream: its number.
+        chunks: (place, bytes) of the frames that are there, in order.
+    """
+    empty = re.compile(rb"%02d[dD][bBcC]\0\0\0\0" % stream)
+    ends = [place + 8 + size for place, size in chunks]
+    found = 0
+    for end, start in zip(ends, [place for place, _ in chunks[1:]], strict=False):
+        if start - end >= 8:
+            found += len(empty.findall(data[end:start]))
+    last = data[ends[-1] : ends[-1] + _AVI_TAIL] if ends else b""
+    return found + len(empty.findall(last.partition(b"idx1")[0]))
 
 
 def gif_fault(data: _Bytes) -> str:

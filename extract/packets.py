@@ -7,13 +7,13 @@ import mmap
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
 from jaxtyping import UInt8
 
-from extract.integrity import box_fault, gif_fault, matroska_fault, packet_fault
+from extract.integrity import box_fault, dropped_frames, gif_fault, matroska_fault, packet_fault
 from extract.libav import take_error_lines, video_stream
 from features.errors import VideoError
 
@@ -30,6 +30,7 @@ _FAULTS: dict[str, Callable[[mmap.mmap], str]] = {
     "matroska,webm": matroska_fault,
     "gif": gif_fault,
 }
+_Verdict = TypeVar("_Verdict")
 _HEAD = 24
 """Packets enough for the first frame to come out of any decoder."""
 
@@ -77,6 +78,8 @@ class PacketTable:
         packets: list[tuple[int | None, bool]] = []
         head: list[av.packet.Packet[av.VideoStream]] = []
         hidden, fault = 0, ""
+        # AVI's only times are those of places in the file; libav makes its own of them.
+        avi, guessed = self.container == "avi", False
         for packet in container.demux(stream):
             if not packet.size:
                 continue
@@ -87,13 +90,19 @@ class PacketTable:
             if packet.is_discard or (self.codec == "vp8" and not data[0] & 0x10):
                 hidden += 1  # before an edit list's start, or VP8's reference that is never shown
             else:
-                packets.append((packet.pts, packet.is_keyframe))
+                packets.append((packet.dts if avi else packet.pts, packet.is_keyframe))
+                guessed = guessed or (avi and packet.pts != packet.dts)
             if len(head) < _HEAD:
                 head.append(packet)
         if hidden and not packets:
             fault = fault or "no frame is to be shown"
-        self._refuse(stream.frames, len(packets) + hidden, fault)
-        self._times(packets, stream, reordered=self.container == "avi")
+        declared = stream.frames
+        if avi:
+            chunks = [(entry.pos, entry.size) for entry in stream.index_entries]
+            declared -= _mapped(self.path, lambda data: dropped_frames(data, stream.index, chunks))
+        self._refuse(declared, len(packets) + hidden, fault)
+        own = not (guessed or (avi and context.has_b_frames))
+        self._times(packets, stream, own)
         frame = _first_frame(head)
         self.turn = (False, 1, 1) if frame is None else _turn(frame)
         self.interlaced = frame is not None and frame.interlaced_frame
@@ -113,10 +122,11 @@ class PacketTable:
         raise VideoError(code, what, where=self.path, got=got, wanted=wanted)
 
     def _times(
-        self, packets: list[tuple[int | None, bool]], stream: av.VideoStream, reordered: bool
+        self, packets: list[tuple[int | None, bool]], stream: av.VideoStream, own: bool
     ) -> None:
+        """The frames' times; `own`: a decoded frame bears the time of its packet."""
         rate = float(stream.average_rate or 0) or 25.0
-        self.seconds = float(stream.time_base or 0)
+        seconds = float(stream.time_base or 0)
         self.ticks: list[int] = sorted({pts for pts, _ in packets if pts is not None})
         self.keys: list[int] = sorted(pts for pts, key in packets if key and pts is not None)
         self.open_gop, last_key = False, -(2**62)
@@ -124,16 +134,16 @@ class PacketTable:
             if pts is not None:
                 self.open_gop = self.open_gop or pts < last_key
                 last_key = pts if key else last_key
-        # AVI numbers its frames as they are stored: with B-frames these are not their times.
-        reordered = reordered and bool(stream.codec_context.has_b_frames)
-        self.timed = len(self.ticks) == len(packets) and self.seconds > 0 and not reordered
-        if not self.timed:  # frames have a number and no time
-            self.ticks, self.keys, self.seconds = list(range(len(packets))), [], 1 / rate
+        unlike = len(self.ticks) == len(packets) and seconds > 0
+        steps = self.ticks if unlike else range(len(packets))
+        self._times_s = [step * (seconds if unlike else 1 / rate) for step in steps]
+        self.timed = unlike and own
+        if not self.timed:  # frames are found by their number
+            self.ticks, self.keys = list(range(len(packets))), []
 
     def pts(self, indices: list[int]) -> tuple[float, ...]:
         """Seconds from the first frame to each of the frames at `indices`."""
-        first = self.ticks[0]
-        return tuple(round((self.ticks[i] - first) * self.seconds, 6) for i in indices)
+        return tuple(round(self._times_s[i] - self._times_s[0], 6) for i in indices)
 
     def why_not_decord(self) -> str:
         """What decord gets wrong with such a file, or converts in a way of its own; "" if nothing.
@@ -190,10 +200,12 @@ def _head(path: str) -> bytes:
 
 def _fault(path: str, container: str) -> str:
     """What is wrong with the structure of a file of this container; "" for nothing."""
-    if container not in _FAULTS:
-        return ""
+    return _mapped(path, _FAULTS[container]) if container in _FAULTS else ""
+
+
+def _mapped(path: str, judge: Callable[[mmap.mmap], _Verdict]) -> _Verdict:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return _FAULTS[container](data)
+        return judge(data)
 
 
 def _first_frame(head: list[av.packet.Packet[av.VideoStream]]) -> av.VideoFrame | None:

@@ -19,6 +19,7 @@ from features.errors import VideoError
 
 COUNT = 8
 UNEVEN = [int(t) for t in np.cumsum(np.random.default_rng(1).integers(5, 400, 24))]
+FROM_ZERO = [time - UNEVEN[0] for time in UNEVEN]
 B_FRAMES = {"bf": "2", "g": "8"}
 GROUPS = {"bf": "3", "g": "8"}
 OPEN = {"bf": "3", "x264-params": "no-mbtree=1:open-gop=1:keyint=8:min-keyint=4:b-adapt=0"}
@@ -64,6 +65,8 @@ UNUSUAL = [
             ("mpeg4", "mp4"),
         )
     ),
+    Made("dropped.avi", "mpeg4", times_ms=FROM_ZERO),
+    Made("dropped-h264.avi", "libx264", times_ms=FROM_ZERO, options={"bf": "0"}),
     Made("late.mp4", "libx264", times_ms=[500 + time for time in UNEVEN]),
     *(
         Made(f"one.{end}", codec, count=1)
@@ -270,3 +273,15 @@ def test_junk_behind_the_end_is_no_damage(child: DecodeChild, tmp_path: Path, ma
     sound = child.decode(ask(path))
     path.write_bytes(path.read_bytes() + b"downloaded by somebody\0\0\0" * 9)
     np.testing.assert_array_equal(child.decode(ask(path)).view(), sound.view())
+
+
+def test_a_frame_lost_to_damage_is_no_dropped_frame(child: DecodeChild, tmp_path: Path) -> None:
+    path = Made("dropped.avi", "mpeg4", times_ms=FROM_ZERO).write(tmp_path)
+    with av.open(str(path)) as container:
+        places = [entry.pos for entry in container.streams.video[0].index_entries]
+    data = bytearray(path.read_bytes())
+    assert data[places[9] : places[9] + 4] == b"00dc"
+    data[places[9] + 4 : places[9] + 8] = bytes(4)
+    path.write_bytes(data)
+    with pytest.raises(VideoError):
+        child.decode(DecodeRequest(str(path), (View(COUNT, "crop-bicubic"),), 48))
