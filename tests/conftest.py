@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ import pytest
 import torch
 from s3_client import S3
 
+from features.config import BaseConfig
+
 PROJECT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 
@@ -32,6 +35,13 @@ torch.set_num_threads(1)
 def mini_dir() -> Path:
     """The embedded base."""
     return PROJECT / "assets" / "mini"
+
+
+@pytest.fixture(scope="session")
+def base(mini_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> BaseConfig:
+    """A copy of it: digests are compared over minutes, and `make mini` may write the original."""
+    copy = shutil.copytree(mini_dir, tmp_path_factory.mktemp("base") / "mini")
+    return BaseConfig("mini", str(copy), image_size=32, num_frames=8)
 
 
 def write_clip(

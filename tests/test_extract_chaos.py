@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -32,11 +31,6 @@ VICTIMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def mini(mini_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(shutil.copytree(mini_dir, tmp_path_factory.mktemp("base") / "mini"))
-
-
 @pytest.fixture
 def kills(request: pytest.FixtureRequest) -> int:
     return int(request.param)
@@ -53,7 +47,7 @@ def world(kills: int, tmp_path: Path, clip: Callable[..., Path]) -> DatasetConfi
 
 
 @pytest.fixture
-def undisturbed(mini: str, world: DatasetConfig, tmp_path: Path) -> str:
+def undisturbed(base: BaseConfig, world: DatasetConfig, tmp_path: Path) -> str:
     config = ExtractConfig(
         tmp_path / "whole",
         videos_per_shard=3,
@@ -61,7 +55,6 @@ def undisturbed(mini: str, world: DatasetConfig, tmp_path: Path) -> str:
         device="cpu",
         executor="serial",
     )
-    base = BaseConfig("mini", mini, image_size=32, num_frames=8)
     return extract(config, base, world).content_digest
 
 
@@ -144,10 +137,17 @@ def tear(
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kills", [5, pytest.param(21, marks=pytest.mark.soak)], indirect=True)
 def test_torn_at_random_moments_it_ends_the_same(
-    kills: int, mini: str, world: DatasetConfig, undisturbed: str, cluster: Cluster, tmp_path: Path
+    kills: int,
+    base: BaseConfig,
+    world: DatasetConfig,
+    undisturbed: str,
+    cluster: Cluster,
+    tmp_path: Path,
 ) -> None:
     folder = tmp_path / "torn"
-    zygote = Zygote(mini, world.videos, RAY_ADDRESS=cluster.address, RAY_worker_niceness="0")
+    zygote = Zygote(
+        base.checkpoint, world.videos, RAY_ADDRESS=cluster.address, RAY_worker_niceness="0"
+    )
     try:
         hit = tear(zygote, cluster, folder, kills, random.Random(kills))
     finally:
@@ -164,14 +164,14 @@ def test_torn_at_random_moments_it_ends_the_same(
 
 @pytest.mark.parametrize("kills", [2], indirect=True)
 def test_nodes_without_an_accelerator_decode_for_one_with(
-    mini: str, world: DatasetConfig, undisturbed: str, cluster: Cluster, tmp_path: Path
+    base: BaseConfig, world: DatasetConfig, undisturbed: str, cluster: Cluster, tmp_path: Path
 ) -> None:
     """No node but the first has CPUs to lend, no node but the second a place for the tower."""
     if torch.cuda.is_available():
         pytest.skip("the pretended GPU would be taken for a real one")
     facts = {"object_store_memory": 100 * 2**20}
     cluster.add_node(num_cpus=0, num_gpus=1, **facts)
-    zygote = Zygote(mini, world.videos, RAY_ADDRESS=cluster.address)
+    zygote = Zygote(base.checkpoint, world.videos, RAY_ADDRESS=cluster.address)
     try:
         zygote.start(tmp_path / "apart", ray=True, device="auto")
         assert zygote.wait() == 0

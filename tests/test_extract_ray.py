@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import threading
 import time
@@ -48,12 +47,6 @@ def world(tmp_path_factory: pytest.TempPathFactory, clip: Callable[..., Path]) -
         clip(root / f"v{index:02d}.mp4", num_frames=32 - index, seed=index)
     (root / "text.mp4").write_text("this is no video")
     return DatasetConfig("world", root)
-
-
-@pytest.fixture(scope="module")
-def base(mini_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> BaseConfig:
-    mini = shutil.copytree(mini_dir, tmp_path_factory.mktemp("base") / "mini")
-    return BaseConfig("mini", str(mini), image_size=32, num_frames=8)
 
 
 @pytest.fixture(scope="module")

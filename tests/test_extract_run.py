@@ -36,13 +36,6 @@ LENGTHS = [32, 5, 1, 32, 20, 32, 9, 32, 32, 3, 32, 32, 16]
 
 
 @pytest.fixture(scope="module")
-def base(mini_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> BaseConfig:
-    """A copy: digests are compared over minutes, and `make mini` may write the original."""
-    copy = shutil.copytree(mini_dir, tmp_path_factory.mktemp("base") / "mini")
-    return BaseConfig("mini", str(copy), image_size=32, num_frames=8)
-
-
-@pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, clip: Clip) -> DatasetConfig:
     """13 videos of different lengths and one that is damaged: 5 shards of 3."""
     root = tmp_path_factory.mktemp("world")

@@ -29,12 +29,6 @@ SPECS = "4 8 16 8:squash-nearest"
 
 
 @pytest.fixture(scope="module")
-def base(mini_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> BaseConfig:
-    copy = shutil.copytree(mini_dir, tmp_path_factory.mktemp("base") / "mini")
-    return BaseConfig("mini", str(copy), image_size=32, num_frames=8)
-
-
-@pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, clip: Clip) -> DatasetConfig:
     root = tmp_path_factory.mktemp("world")
     for index, length in enumerate(LENGTHS):
