@@ -34,7 +34,7 @@ HIDES = {
     "scene.gif": (0.06, 0.2),
     "hevc.mp4": (0.6, 0.04),
     "mpeg4.avi": (0.2, 0.04),
-    "vp8.webm": (1.0, 0.1),
+    "vp8.webm": (1.0, 0.4),
     "mjpeg.mov": (0.5, 0.1),
 }
 """Payloads without redundancy: how often five flipped bits, and a gap of zeros, give other legal
