@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from extract.dry_run import DryRun
 from features.errors import few
@@ -21,7 +21,8 @@ def show_dry_run(plan: DryRun, console: Console) -> None:
     console.print(f"videos: {plan.wanted:,} wanted, {found:,} found, {len(plan.missing):,} missing")
     if plan.missing:
         console.print(f"missing: {escape(few(list(plan.missing)))}")
-    table = Table("store", "done", "failed before", "to do", "shards", "to write", box=SIMPLE_HEAD)
+    names = ("done", "failed before", "to do", "shards", "to write")
+    table = Table(Column("store", overflow="fold"), *names, box=SIMPLE_HEAD)
     for store in plan.stores:
         failed = ", ".join(f"{code} {count:,}" for code, count in sorted(store.failed.items()))
         counts = (f"{store.ok:,}", failed or "0", f"{store.waiting:,}", f"{store.shards:,}")

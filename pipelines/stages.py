@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from features.annotations import TYPE_NAMES
 from features.errors import ConfigError, StoreError
@@ -115,7 +115,7 @@ def run_extract(where: Selection, how: OnlyPlan, config: Any) -> int:
     from extract.run import extract_all
 
     summaries = extract_all(config, base, dataset, wanted)
-    table = Table("store", "wanted", "done now", "ok", "failed", "left to others")
+    table = Table(Column("store", overflow="fold"), "wanted", "done now", "ok", "failed", "waiting")
     for s in summaries:
         failed = ", ".join(f"{code} {count}" for code, count in s.failed.items()) or "0"
         facts = (s.planned, s.done, s.ok, failed, s.waiting)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from rich.filesize import decimal
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 
 from features.errors import StoreError
 from features.places import StorePath, place
@@ -207,7 +207,7 @@ def run_gc(options: GcOptions) -> None:
     store = place(options.store)
     found = find_garbage(store)
     old = [garbage for garbage in found if garbage.hours >= options.older_than_hours]
-    table = Table("leftover", "what", "size", "hours old")
+    table = Table(Column("leftover", overflow="fold"), "what", "size", "hours old")
     for garbage in old:
         name = f"{garbage.path.parent.name}/{garbage.path.name}"
         table.add_row(name, garbage.why, decimal(garbage.num_bytes), f"{garbage.hours:,.0f}")
