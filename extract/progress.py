@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from extract.meter import RunReport, Usage, run_report
 
@@ -35,19 +37,19 @@ class RunProgress:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("videos"),
-            TextColumn("{task.fields[facts]}"),
             TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("extract", total=total, facts="")
+        self._task = self._bar.add_task("extract", total=total)
+        self._text = Text()  # a line of its own: in one row with the bar it would push that out
+        self._live = Live(Group(self._bar, self._text), console=self._console)
 
     def __enter__(self) -> RunProgress:
-        self._bar.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._live.stop()
 
     def workers(self, towers: int, decoders: int, same_cores: bool) -> None:
         """Who works; `same_cores`: towers and decoders share the cores."""
@@ -66,7 +68,8 @@ class RunProgress:
         if failure:
             self.failed[failure] += 1
         facts = self._facts()
-        self._bar.update(self._task, advance=1, facts=facts)
+        self._bar.update(self._task, advance=1)
+        self._text.plain = facts
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line >= _LINE_EVERY_S:
             self._last_line = now
@@ -82,7 +85,7 @@ class RunProgress:
 
     def _facts(self) -> str:
         used, wall = self._usage, max(time.monotonic() - self._start, 1e-9)
-        worst = ", ".join(f"{code} {count}" for code, count in self.failed.most_common(2))
+        worst = ", ".join(f"{code} {count}" for code, count in self.failed.most_common(4))
         return (
             f"{used.images / wall:.0f} frames/s, ViT {used.encode_s / wall / self._towers:.0%}, "
             f"decoders {used.decode_cpu_s / wall / self._decoders:.0%}, "
