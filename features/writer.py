@@ -102,7 +102,7 @@ def write_shard(
         with disk_errors("cannot write the shard", f"{store}, shard {shard}"), _staged(store) as at:
             arrays = [arrays for _, arrays in settled]
             files = _write_arrays(form, at / names[0], arrays, spec)
-            _write_thumbs(at / names[1], rows)
+            files += _write_thumbs(at / names[1], rows)
             hashes = {file.relative_to(at).as_posix(): file_sha256(file) for file in files}
     except BaseException:
         _discard(store, names)  # a full disk needs the space
@@ -226,15 +226,16 @@ def _read_back(
         raise OSError(f"{path.name} does not read back: {error}") from error
 
 
-def _write_thumbs(path: Path, rows: Sequence[VideoRow]) -> None:
+def _write_thumbs(path: Path, rows: Sequence[VideoRow]) -> list[Path]:
     if not any(row.thumbs for row in rows):
-        return
+        return []
     with zipfile.ZipFile(path, "x") as archive:
         for row in rows:
             for index, image in enumerate(row.thumbs):
                 archive.writestr(thumb_name(row.video_id, index), image)
     fsync_tree(path)
     commit_point("thumbs-written")
+    return [path]
 
 
 def thumb_name(video_id: str, index: int) -> str:

@@ -544,6 +544,16 @@ def test_commit_tells_what_was_written(store: Path) -> None:
     assert Commit.decode((store / "commits/000000.json").read_bytes(), store) == commit
 
 
+def test_thumbnails_are_vouched_for_too(store: Path) -> None:
+    plan = plan_ids(store, "a")
+    commit = write_shard(store, SPEC, plan, 0, [replace(ok_row("a", 3), thumbs=(b"jpeg",))])
+    name = f"thumbs/{commit.stem}.zip"
+    assert name in commit.files
+    assert verify_store(store).problems == ()
+    (store / name).write_bytes(b"something else")
+    assert verify_store(store).problems == (f"{name}: its sha256 is not the committed one",)
+
+
 def test_non_finite_rows_become_failures(store: Path) -> None:
     bad = {}
     for name, value in (("nan", np.nan), ("inf", np.inf), ("overflow", 1e6)):
