@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from extract.estimate import Estimate, estimate
@@ -137,6 +138,6 @@ def _volume(
     sizes = [len(u.rows) for u in units for number, _ in u.pending if number == index]
     if tower is None:
         return 0, 0, 0
-    item = {"float16": 2, "float32": 4}[target.spec.store_dtype]
-    video = (target.spec.num_frames + tower.num_patches) * tower.width * item
+    numbers = (target.spec.num_frames + tower.num_patches) * tower.width
+    video = numbers * np.dtype(target.spec.store_dtype).itemsize
     return sum(sizes), len(sizes), sum(sizes) * video

@@ -19,7 +19,8 @@ from jaxtyping import UInt8
 from extract.decode_child import DecodeChild
 from extract.meter import Usage, run_report
 from extract.tower import Tower
-from extract.video import DecodedVideo, DecodeRequest
+from extract.video import DecodeRequest
+from extract.work import decode_row
 from features.device import intra_op_threads
 from features.errors import VideoError
 from features.plan import SourceVideo
@@ -81,7 +82,7 @@ def estimate(
     with DecodeChild() as child:
         for alike in classes:
             video, request = picks.choice(alike)
-            outcome = _decode(child, request)
+            outcome = decode_row(child, video, request)
             if isinstance(outcome, VideoError):
                 failed[outcome.code] += 1
                 continue
@@ -96,13 +97,6 @@ def estimate(
     more = len(ordered) / heard if heard else 0.0  # classes whose sample failed are as the others
     usage = Usage(images=round(images * more), decode_cpu_s=decode_s * more, rate=rate)
     return Estimate(len(ordered), count, dict(failed), usage, round(thumbs * more))
-
-
-def _decode(child: DecodeChild, request: DecodeRequest) -> DecodedVideo | VideoError:
-    try:
-        return child.decode(request)
-    except VideoError as error:
-        return error
 
 
 def _rate(tower: Tower, images: UInt8[np.ndarray, "I S S 3"], batch_size: int) -> float:

@@ -15,7 +15,7 @@ from extract.video import DecodedVideo, DecodeRequest, View
 from features.config import BaseConfig
 from features.errors import VideoError
 from features.places import StorePath
-from features.plan import Plan, PlanRow
+from features.plan import Plan, PlanRow, SourceVideo
 from features.spec import FeatureSpec
 
 
@@ -116,9 +116,9 @@ def find_units(targets: Sequence[Target], pending: Sequence[Sequence[int]]) -> l
 
 
 def decode_row(
-    child: DecodeChild, row: PlanRow, request: DecodeRequest | None
+    child: DecodeChild, row: SourceVideo, request: DecodeRequest | None
 ) -> DecodedVideo | VideoError:
-    """One planned video's frames, or why it cannot be used: a failure is a value here."""
+    """One video's frames, or why it cannot be used: a failure is a value here."""
     if request is None:
         return VideoError("missing", "no file for this video", where=row.path or row.video_id)
     try:

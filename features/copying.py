@@ -18,7 +18,7 @@ from features.errors import StoreError
 from features.places import StorePath, read_bytes
 from features.plan import STATUS_OK, Plan, PlanRow, load_plan
 from features.shard_format import get_format
-from features.writer import VideoRow, thumb_name, write_shard
+from features.writer import VideoRow, read_thumbs, write_shard
 
 Track = Callable[[Sequence[int]], Iterable[int]]
 """Shows progress over shard numbers, as rich.progress.track does; `iter` shows none."""
@@ -146,7 +146,7 @@ def _read_attempt(places: Sequence[Place]) -> Iterator[VideoRow]:
                     pts=row.pts,
                     decoder=row.decoder,
                     decoder_version=row.decoder_version,
-                    thumbs=_thumbs(archive, row.video_id),
+                    thumbs=tuple(read_thumbs(archive, row.video_id)) if archive else (),
                 )
     except Exception as error:  # formats report damage as they please
         raise StoreError(
@@ -155,11 +155,3 @@ def _read_attempt(places: Sequence[Place]) -> Iterator[VideoRow]:
             got=f"{type(error).__name__}: {error}",
             do="see what `store verify` says of it",
         ) from error
-
-
-def _thumbs(archive: zipfile.ZipFile | None, video_id: str) -> tuple[bytes, ...]:
-    if archive is None:
-        return ()
-    names = set(archive.namelist())
-    wanted = (thumb_name(video_id, index) for index in range(len(names)))
-    return tuple(archive.read(name) for name in wanted if name in names)

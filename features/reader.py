@@ -27,7 +27,7 @@ from features.errors import StoreError
 from features.places import StorePath, place, read_bytes
 from features.plan import STATUS_OK, load_plan
 from features.shard_format import ShardReader, get_format
-from features.writer import thumb_name
+from features.writer import read_thumbs
 
 _MAX_OPEN = 64
 
@@ -127,9 +127,7 @@ class FeatureStore:
         try:
             source = BytesIO(read_bytes(path)) if isinstance(path, UPath) else path
             with zipfile.ZipFile(source) as archive:
-                names = set(archive.namelist())
-                wanted = (thumb_name(video_id, index) for index in range(len(names)))
-                return [archive.read(name) for name in wanted if name in names]
+                return read_thumbs(archive, video_id)
         except FileNotFoundError:
             return []
         except (OSError, zipfile.BadZipFile) as error:

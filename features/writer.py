@@ -241,3 +241,10 @@ def _write_thumbs(path: Path, rows: Sequence[VideoRow]) -> list[Path]:
 def thumb_name(video_id: str, index: int) -> str:
     """Name of a thumbnail in its archive: safe to unpack whatever the id."""
     return f"{escape_name(video_id)}/{index}.jpg"
+
+
+def read_thumbs(archive: zipfile.ZipFile, video_id: str) -> list[bytes]:
+    """A video's thumbnails in an archive, in order."""
+    names = set(archive.namelist())
+    wanted = (thumb_name(video_id, index) for index in range(len(names)))
+    return [archive.read(name) for name in wanted if name in names]
