@@ -26,7 +26,8 @@ from features.recipes import load_recipe
 from features.store import FeatureStore
 from pipelines.demo_data import DemoDataConfig, write_demo
 from pipelines.selection import Selection, annotated_ids
-from train.run import TrainConfig, train
+from train.options import TrainConfig
+from train.run import train
 
 ROWS = ("untuned", "shared", "red-villm", "shared-long", "red-villm-long")
 COMPARISONS = (

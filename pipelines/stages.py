@@ -236,7 +236,7 @@ def _data_configs() -> tuple[type[Any], ...]:
 
 
 def _train_configs() -> tuple[type[Any], ...]:
-    from train.run import TrainConfig
+    from train.options import TrainConfig
 
     return Selection, TrainConfig
 

@@ -17,7 +17,7 @@ from features.checkpoint_files import (
 from features.config import BaseConfig, DatasetConfig
 from features.errors import CheckpointError, ConfigError
 from features.recipes import RECIPES, load_recipe, read_recipe
-from train.run import TrainConfig
+from train.options import TrainConfig
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: path.stem)

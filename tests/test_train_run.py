@@ -24,8 +24,9 @@ from train import run as run_module
 from train.checkpoint import load_projectors, read_projector_config
 from train.image_llm import load_image_llm
 from train.module import ProjectorTraining
+from train.options import TrainConfig, pick_budget
 from train.projectors import ProjectorSwitches, VideoProjector
-from train.run import TrainConfig, pick_budget, train
+from train.run import train
 from train.video_llm import VideoLLM, trainable
 
 T, N, D = 8, 16, 96

@@ -11,9 +11,9 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import yaml
@@ -25,7 +25,6 @@ from features.device import intra_op_threads, pick_device, pick_dtype
 from features.durable import replace_file
 from features.errors import ConfigError, FingerprintError, StoreError
 from features.places import StorePath
-from features.recipes import did_you_mean
 from features.spec import IMPORTED, SCHEMA_VERSION, FeatureSpec
 from features.store import FeatureStore
 from features.tower_files import base_eyes
@@ -34,60 +33,13 @@ from train.checkpoint import ProjectorConfig, save_projectors
 from train.data import QuestionDataset, StepSampler, VideoReader, make_loader
 from train.image_llm import ImageLLM, base_digest, load_image_llm
 from train.module import ProjectorTraining
-from train.projectors import ProjectorSwitches, VideoProjector
+from train.options import NO_INFLUENCE, TrainConfig, pick_budget
+from train.projectors import VideoProjector
 from train.prompt import Prompter
 from train.trainer import check_losses, loss_summary, make_trainer, quiet_lightning
 from train.video_llm import VideoLLM, check_trainable, count_parameters
 
 CONFIG, METRICS, PROJECTORS = "config.yaml", "metrics.json", "projectors"
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """An experiment: what is trained, how long, and where it goes."""
-
-    experiment: str = "red-villm"
-    """Name of the experiment, used in folder names."""
-    runs: Path = Path("runs")
-    """Root of all run folders."""
-    seed: int = 0
-    """Seed of fresh weights and of the order of questions."""
-    switches: ProjectorSwitches = field(default_factory=ProjectorSwitches)
-    """What the model sees and what is trained."""
-    budget: str = "default"
-    """Which of the base's training budgets."""
-    lr: float | None = None
-    """Peak learning rate instead of the budget's."""
-    epochs: int | None = None
-    """Passes over the questions instead of the budget's; 0 saves the untuned projectors."""
-    batch_size: int | None = None
-    """Questions an optimizer step instead of the budget's."""
-    max_steps: int | None = None
-    """Optimizer steps after which training ends early, for smoke tests; all unless given."""
-    clip_norm: float = 0.0
-    """Largest gradient norm; 0 clips nothing."""
-    micro_batch: int = 32
-    """Most questions that pass through the LLM at once."""
-    micro_tokens: int = 4096
-    """Most tokens, padding included, that pass through the LLM at once."""
-    max_length: int = 2048
-    """Longest sequence in tokens; a longer answer loses its end, which is counted."""
-    num_workers: int = 0
-    """Processes that read features; the result does not depend on it."""
-    cache_bytes: int = 1 << 30
-    """Features that each process may keep in memory."""
-    device: str = "auto"
-    """auto (cuda, mps, cpu) or a torch device."""
-    llm_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """dtype of the frozen LLM: bfloat16 on a GPU, float32 on the CPU."""
-    num_threads: int = 0
-    """CPU threads; 0: torch's own choice, but one for an LLM below 20 million parameters."""
-    resume: bool = True
-    """Reuse a finished run of the same config and store; off: train it again."""
-
-
-_NO_INFLUENCE = {"runs", "num_workers", "cache_bytes", "resume", "budget", "device", "llm_dtype"}
-"""Settings that do not decide the result, or do so through another entry of the record."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +58,7 @@ class _Job:
 
     def record(self) -> dict[str, Any]:
         """Everything that decides the result, as plain YAML values."""
-        settings = {k: v for k, v in asdict(self.config).items() if k not in _NO_INFLUENCE}
+        settings = {k: v for k, v in asdict(self.config).items() if k not in NO_INFLUENCE}
         base = {k: v for k, v in asdict(self.base).items() if k not in ("budgets", "licence")}
         base["stop"] = list(self.base.stop)  # as YAML gives it back
         digest = base_digest(self.base)
@@ -234,25 +186,6 @@ def _make_dataset(job: _Job, base: ImageLLM, projector: VideoProjector) -> Quest
         projector.num_tokens,
         job.features.spec.num_frames,
         config.max_length,
-    )
-
-
-def pick_budget(config: TrainConfig, base: BaseConfig) -> Budget:
-    """The base's budget of that name with the experiment's overrides.
-
-    Raises:
-        ConfigError: the base has no such budget.
-    """
-    if config.budget not in base.budgets:
-        raise ConfigError(
-            "the base has no such training budget",
-            where=f"base {base.name}",
-            got=config.budget,
-            do=did_you_mean(config.budget, base.budgets),
-        )
-    overrides: dict[str, Any] = {k: getattr(config, k) for k in ("lr", "epochs", "batch_size")}
-    return replace(
-        base.budgets[config.budget], **{k: v for k, v in overrides.items() if v is not None}
     )
 
 
