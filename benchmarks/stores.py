@@ -26,8 +26,10 @@ from features.store import (
     pending_shards,
     write_shard,
 )
-from train.data import QuestionDataset, StepSampler, VideoReader, make_loader
 from train.prompt import Prompter
+from train.questions import QuestionDataset, Source
+from train.steps import StepSampler, make_loader
+from train.videos import VideoReader
 
 Format = Literal["hdf5", "zarr"]
 T, N, D = 100, 256, 1024
@@ -144,10 +146,9 @@ def _samples_per_second(store: FeatureStore, videos: int) -> float:
     """
     samples = [QASample(f"q{i}", i, "what is this", "a test") for i in store.ids]
     prompter = Prompter(_toy_tokenizer, "USER: <image> {question} ASSISTANT:", _IMAGE, _END)
-    dataset = QuestionDataset(
-        samples, VideoReader(store, cache_bytes=0), prompter, lambda t, n: t + n, T, 2048
-    )
-    loader = make_loader(dataset, StepSampler(videos, 32, 1, seed=0), _PAD, 8, 2**14, num_workers=2)
+    source = Source(samples, VideoReader(store, cache_bytes=0))
+    dataset = QuestionDataset([source], prompter, lambda t, n: t + n, T, 2048)
+    loader = make_loader(dataset, StepSampler(dataset, 32, 1, 0), _PAD, 8, 2**14, num_workers=2)
     start = time.perf_counter()
     count = sum(len(batch.sample_ids) for step in loader for batch in step)
     return count / (time.perf_counter() - start)

@@ -32,12 +32,13 @@ from features.prompts import template_of
 from features.recipes import did_you_mean
 from features.spec import SCHEMA_VERSION, canonical_json, check_schema
 from features.store import FeatureStore
+from train.batch import Batch, Item, collate
 from train.checkpoint import TENSORS, check_projectors, load_projectors, read_projector_config
-from train.data import Batch, Item, VideoReader, collate
 from train.decode import decode_greedily
 from train.image_llm import ImageLLM, base_digest, load_image_llm
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
+from train.videos import VideoReader
 
 PREDICTIONS, META = "predictions.jsonl", "predictions.meta.json"
 NOT_COMPARED = ("schema", "versions")
@@ -292,7 +293,7 @@ def _render(
     for sample, prompt in encoded:
         video = videos[sample.video_id]
         count = model.projector.num_tokens(len(video.temporal), len(video.spatial))
-        yield sample, Item(sample.sample_id, prompter.expand(prompt, count), video)
+        yield sample, Item((sample.sample_id,), prompter.expand(prompt, count), video)
 
 
 def _row(sample: QASample, reply: Answer | None, lost: str | None) -> dict[str, Any]:

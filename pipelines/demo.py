@@ -28,6 +28,7 @@ from pipelines.demo_data import DemoDataConfig, write_demo
 from pipelines.selection import Selection, annotated_ids
 from train.options import TrainConfig
 from train.run import train
+from train.sources import TrainingData
 
 ROWS = ("untuned", "shared", "red-villm", "shared-long", "red-villm-long")
 COMPARISONS = (
@@ -120,7 +121,7 @@ def _row(
     folders = []
     for seed in range(1 if name == "untuned" else config.seeds):
         with clock("train", f"{name}, seed {seed}"):
-            run = train(replace(recipe, seed=seed), base, dataset, store.path)
+            run = train(replace(recipe, seed=seed), base, TrainingData(dataset, store.path))
         with clock("evaluate", f"{name}, seed {seed}, on the test videos"):
             folders.append(evaluate(ANSWERS, base, dataset, run, store).folder)
     return NamedRun(name, tuple(folders))

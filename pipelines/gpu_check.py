@@ -30,12 +30,13 @@ from features.device import intra_op_threads, pick_device
 from features.durable import replace_file
 from features.errors import ConfigError
 from features.spec import ComputeDtype
-from train.data import Batch, Item, Video, collate
+from train.batch import Batch, Item, collate
 from train.decode import decode_greedily
 from train.image_llm import ImageLLM, load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
+from train.videos import Video
 
 LIMITS: dict[ComputeDtype, float] = {"float16": 0.01, "bfloat16": 0.05}
 """Largest relative error (Frobenius norm) that still counts as the same."""
@@ -101,7 +102,7 @@ def _batch(base: BaseConfig, llm: ImageLLM, tokens: Tensor, questions: int) -> B
     video = Video(tokens.mean(1).float(), tokens.mean(0).float())
     count = llm.aligner.num_tokens(len(video.temporal)) + llm.aligner.num_tokens(len(video.spatial))
     prompt = Prompter.of(base, llm).render("what happens", "a circle moves left", count)
-    return collate([Item(f"q{i}", prompt, video) for i in range(questions)], llm.pad_token_id)
+    return collate([Item((f"q{i}",), prompt, video) for i in range(questions)], llm.pad_token_id)
 
 
 @torch.inference_mode()

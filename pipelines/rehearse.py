@@ -177,11 +177,12 @@ def _perform(
 ) -> dict[str, Any]:
     from eval.generate import answer
     from extract.tower import load_tower
-    from train.data import Item, Video, collate
+    from train.batch import Item, collate
     from train.image_llm import load_image_llm
     from train.projectors import ProjectorSwitches, VideoProjector
     from train.prompt import Prompter
     from train.video_llm import VideoLLM, count_parameters, trainable
+    from train.videos import Video
 
     with figures.phase("tower"):
         tower = load_tower(base, config.dtype, "cpu")
@@ -208,7 +209,7 @@ def _perform(
         hook = inside.register_forward_pre_hook(lambda *_: passes.append(1))
         optimizer = torch.optim.AdamW(trainable(model).values(), 2e-5)
         rendered = prompter.render("what happens", "nothing happens", tokens)
-        batch = collate([Item("rehearsal", rendered, video)], llm.pad_token_id)
+        batch = collate([Item(("rehearsal",), rendered, video)], llm.pad_token_id)
         total, count = model.loss(batch)
         loss: Any = total / count
         loss.backward()
@@ -218,7 +219,7 @@ def _perform(
         _checkpointing(language, "disable")()
     with figures.phase("generate"):
         model.eval()
-        question = Item("rehearsal", prompter.render("what happens", None, tokens), video)
+        question = Item(("rehearsal",), prompter.render("what happens", None, tokens), video)
         batch_left = collate([question], llm.pad_token_id, side="left")
         # Made-up weights may say the stop token at any time; no token has this id.
         endless = replace(llm, stop_ids=(-1,))

@@ -136,8 +136,9 @@ def run_data(config: Any) -> int:
 def run_train(where: Selection, config: Any) -> None:
     """`train`."""
     from train.run import train
+    from train.sources import TrainingData
 
-    run = train(config, where.load_base(), where.load_dataset(), find_store(where))
+    run = train(config, where.load_base(), TrainingData(where.load_dataset(), find_store(where)))
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     console.print(f"run: {run} ({metrics['steps']} steps, {metrics['seconds']} s)")
 

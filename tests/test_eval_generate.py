@@ -35,12 +35,13 @@ from features.errors import ConfigError, FingerprintError, RedVillmError
 from features.plan import extend_plan, source_video
 from features.spec import FeatureSpec
 from features.store import FeatureStore, VideoRow, create_store, write_shard
+from train.batch import Item, collate
 from train.checkpoint import ProjectorConfig, load_projectors, save_projectors
-from train.data import Item, VideoReader, collate
 from train.image_llm import load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
+from train.videos import VideoReader
 
 SPEC = FeatureSpec("checkpoint", "0" * 64, 32, "crop-bicubic", 8)
 FAILED, NEVER_SEEN = "v07", "v99"
@@ -186,7 +187,7 @@ def test_finish_reason(base: BaseConfig, store: FeatureStore, tmp_path: Path) ->
     )
     prompt, video = Prompter.of(base, llm).encode("what is red"), VideoReader(store)["v00"]
     count = model.projector.num_tokens(len(video.temporal), len(video.spatial))
-    item = Item("q", Prompter.of(base, llm).expand(prompt, count), video)
+    item = Item(("q",), Prompter.of(base, llm).expand(prompt, count), video)
     batch = collate([item], llm.pad_token_id, "left")
     [cut] = answer(model, batch, llm, 1)
     assert (cut.finish_reason, cut.num_tokens, len(cut.text.split())) == ("length", 1, 1)

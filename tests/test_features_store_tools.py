@@ -47,7 +47,7 @@ from features.store import (
 from features.store_info import store_info
 from features.tower_files import tower_digest
 from pipelines.__main__ import main
-from train.run import check_store
+from train.sources import check_store
 
 SPEC = FeatureSpec("checkpoint", "ab" * 32, 28, "crop-bicubic", num_frames=4)
 N, D = 9, 8

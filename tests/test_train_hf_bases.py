@@ -19,13 +19,15 @@ from extract.tower import load_tower, normalise
 from features.config import BaseConfig
 from features.errors import CheckpointError, ConfigError
 from features.tower_files import tower_digest
-from train.data import Item, Video, collate
+from train.batch import Item, collate
 from train.decode import decode_greedily
 from train.image_llm import ImageLLM, load_image_llm
+from train.packing import pack
 from train.positions import mrope
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
+from train.videos import Video
 
 QUESTION = "what colour is the circle"
 
@@ -156,7 +158,7 @@ def asked(
     tiny: Tiny, llm: ImageLLM, video: Video, answer: str | None = None, question: str = QUESTION
 ) -> Item:
     count = len(video.temporal) + len(video.spatial)
-    return Item("image", Prompter.of(tiny.base, llm).render(question, answer, count), video)
+    return Item(("image",), Prompter.of(tiny.base, llm).render(question, answer, count), video)
 
 
 @torch.no_grad()
@@ -229,6 +231,7 @@ def continued(item: Item, answer: list[int]) -> Item:
         "input_ids": np.concatenate([prompt.input_ids, more]),
         "labels": np.concatenate([prompt.labels, more]),
         "segment_ids": np.concatenate([prompt.segment_ids, np.ones_like(more)]),
+        "position_ids": np.arange(len(prompt.input_ids) + len(more)),
     }
     return replace(item, prompt=replace(prompt, **parts))
 
@@ -244,7 +247,7 @@ def test_the_loss_of_a_batch_is_the_sum_over_its_questions(tiny: Tiny, features:
         video = Video(torch.randn(frames, llm.aligner.width), torch.randn(4, llm.aligner.width))
         count = projector.num_tokens(frames, 4)
         prompt = Prompter.of(tiny.base, llm).render(QUESTION, answer, count)
-        items.append(Item("image", prompt, video))
+        items.append(Item(("image",), prompt, video))
     single = sum(float(model.loss(collate([item], llm.pad_token_id))[0].detach()) for item in items)
     loss, _ = model.loss(collate(items, llm.pad_token_id))
     assert abs(float(loss.detach()) - single) <= 1e-4 * single
@@ -353,3 +356,26 @@ def test_a_config_that_transformers_cannot_read_is_one_clear_error(tmp_path: Pat
     for load in (load_image_llm, load_tower):
         with pytest.raises(CheckpointError, match=r"cannot read the configuration.*config\.json"):
             load(tiny.base)
+
+
+def test_questions_that_share_a_row_are_computed_as_if_alone(tiny: Tiny) -> None:
+    """M-RoPE's positions, Gemma's windows and blocks; not where the video sees the question."""
+    llm = load_image_llm(tiny.base)
+    if llm.attention == "bidirectional-prefix":
+        return
+    projector = VideoProjector(llm.aligner, 48, ProjectorSwitches())
+    model = VideoLLM.of(projector, llm)
+    torch.manual_seed(5)
+    video = Video(torch.randn(5, llm.aligner.width), torch.randn(4, llm.aligner.width))
+    count = projector.num_tokens(5, 4)
+    prompter = Prompter.of(tiny.base, llm)
+    asked = ((QUESTION, "a red square"), (f"{QUESTION} {QUESTION}", "blue"), (QUESTION, "red"))
+    prompts = [prompter.render(question, answer, count) for question, answer in asked]
+    alone = sum(
+        float(model.loss(collate([Item(("q",), p, video)], llm.pad_token_id))[0].detach())
+        for p in prompts
+    )
+    row = Item(("a", "b", "c"), pack(prompts), video)
+    with torch.no_grad():
+        loss, _ = model.loss(collate([row], llm.pad_token_id))
+    assert float(loss) == pytest.approx(alone, rel=1e-5)

@@ -11,11 +11,12 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 from features.config import BaseConfig
 from features.errors import CheckpointError
-from train.data import Item, Video, collate
+from train.batch import Item, collate
 from train.image_llm import base_digest, load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
+from train.videos import Video
 
 NUM_PATCHES, IMAGE_TOKEN = 16, 4
 
@@ -81,7 +82,7 @@ def image_logits(folder: Path, features: torch.Tensor, question: str) -> torch.T
     model = VideoLLM.of(projector, image_llm)
     prompt = Prompter.of(base, image_llm).render(question, None, len(features))
     video = Video(torch.zeros(0, features.shape[1]), features)
-    batch = collate([Item("image", prompt, video)], image_llm.pad_token_id)
+    batch = collate([Item(("image",), prompt, video)], image_llm.pad_token_id)
     with torch.no_grad():
         return model.llm(inputs_embeds=model.embed(batch)).logits
 
@@ -130,7 +131,7 @@ def test_splice_without_a_video_equals_the_text_model(tiny) -> None:
     assert IMAGE_TOKEN not in rendered.input_ids
     projector = VideoProjector(image_llm.aligner, image_llm.hidden_size, ProjectorSwitches())
     nothing = Video(torch.zeros(0, 32), torch.zeros(0, 32))
-    batch = collate([Item("text", rendered, nothing)], image_llm.pad_token_id)
+    batch = collate([Item(("text",), rendered, nothing)], image_llm.pad_token_id)
     with torch.no_grad():
         embeds = VideoLLM.of(projector, image_llm).embed(batch)
         got = image_llm.llm(inputs_embeds=embeds).logits

@@ -20,11 +20,12 @@ from features.config import BaseConfig
 from features.errors import CheckpointError, RedVillmError
 from features.tower_files import tower_digest
 from train.aligners import LinearAligner, MLPAligner
-from train.data import Item, Video, collate
+from train.batch import Item, collate
 from train.image_llm import ImageLLM, base_digest, load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
+from train.videos import Video
 
 H, D, NUM_PATCHES = tiny.LLAVA_HIDDEN, tiny.CLIP_WIDTH, 16
 KINDS = ("mlp", "linear")
@@ -118,7 +119,7 @@ def our_logits(base: BaseConfig, features: Tensor, question: str) -> Tensor:
     count = projector.num_tokens(0, len(features))
     rendered = Prompter.of(base, found).render(question, None, count)
     video = Video(torch.zeros(0, features.shape[1]), features)
-    batch = collate([Item("image", rendered, video)], found.pad_token_id)
+    batch = collate([Item(("image",), rendered, video)], found.pad_token_id)
     with torch.no_grad():
         return model.llm(inputs_embeds=model.embed(batch)).logits[0]
 

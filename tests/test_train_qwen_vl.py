@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from features.config import BaseConfig
 from features.errors import CheckpointError
 from train.aligners import Aligner
-from train.data import Item, Video, collate
+from train.batch import Item, collate
 from train.image_llm import ImageLLM, base_digest, load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
+from train.videos import Video
 
 V, H, QUERIES = "transformer.visual.", tiny.HIDDEN, tiny.QUERY_SIDE**2
 COUNTS = (50, 75, 100, 150, 200)
@@ -373,7 +374,8 @@ def test_image_logits_equal_the_formula(qwen, loaded) -> None:
     count = projector.num_tokens(0, len(features))
     rendered = Prompter.of(base_of(folder), loaded).render("What is it?", None, count)
     batch = collate(
-        [Item("image", rendered, Video(torch.zeros(0, tiny.WIDTH), features))], loaded.pad_token_id
+        [Item(("image",), rendered, Video(torch.zeros(0, tiny.WIDTH), features))],
+        loaded.pad_token_id,
     )
     with torch.no_grad():
         got = model.llm(inputs_embeds=model.embed(batch)).logits[0]

@@ -27,6 +27,7 @@ from train.module import ProjectorTraining
 from train.options import TrainConfig, pick_budget
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.run import train
+from train.sources import TrainingData
 from train.video_llm import VideoLLM, trainable
 
 T, N, D = 8, 16, 96
@@ -78,7 +79,7 @@ def test_a_run_folder_tells_everything(tmp_path: Path, base, data, capsys) -> No
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "load_image_llm", load_and_keep)
-        run = train(config, base, dataset, store)
+        run = train(config, base, TrainingData(dataset, store))
     assert tensors_digest(kept[0].llm.state_dict()) == frozen  # bit by bit
     assert run == tmp_path / "demo" / "red-villm" / "seed-0"
     said = capsys.readouterr().out
@@ -117,10 +118,10 @@ def test_a_run_folder_tells_everything(tmp_path: Path, base, data, capsys) -> No
     load_projectors(run / "projectors", image_llm, SPEC)
 
     stamp = (run / "metrics.json").stat().st_mtime_ns
-    assert train(config, base, dataset, store) == run
+    assert train(config, base, TrainingData(dataset, store)) == run
     assert "reused" in capsys.readouterr().out
     assert (run / "metrics.json").stat().st_mtime_ns == stamp
-    train(replace(config, lr=1e-4), base, dataset, store)
+    train(replace(config, lr=1e-4), base, TrainingData(dataset, store))
     assert "train changed" in capsys.readouterr().out
     assert (run.parent / "replaced" / "seed-0-0" / "metrics.json").stat().st_mtime_ns == stamp
 
@@ -138,7 +139,7 @@ def test_same_seed_same_bits_whatever_the_workers(tmp_path: Path, base, data) ->
         "other": {"seed": 1},
     }.items():
         config = TrainConfig(runs=tmp_path / name, device="cpu", **changes)
-        runs[name] = projectors(train(config, base, dataset, store))
+        runs[name] = projectors(train(config, base, TrainingData(dataset, store)))
     assert runs["one"] == runs["two"]
     assert runs["one"] != runs["other"]
 
@@ -153,8 +154,8 @@ def test_an_unfinished_run_is_begun_again(tmp_path: Path, base, data, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "loss_summary", fail)
         with pytest.raises(KeyboardInterrupt):
-            train(config, base, dataset, store)
-    run = train(config, base, dataset, store)
+            train(config, base, TrainingData(dataset, store))
+    run = train(config, base, TrainingData(dataset, store))
     assert len(list((run / "tensorboard").glob("events*"))) == 1
     assert (run / "metrics.json").is_file()
 
@@ -162,7 +163,7 @@ def test_an_unfinished_run_is_begun_again(tmp_path: Path, base, data, monkeypatc
 def test_zero_epochs_save_the_base_as_it_is(tmp_path: Path, base, data) -> None:
     store, dataset = data
     config = TrainConfig(experiment="untuned", runs=tmp_path, budget="none", device="cpu")
-    run = train(config, base, dataset, store)
+    run = train(config, base, TrainingData(dataset, store))
     image_llm = load_image_llm(base)
     projector = load_projectors(run / "projectors", image_llm, SPEC)
     assert read_projector_config(run / "projectors").steps == 0
@@ -174,7 +175,7 @@ def test_zero_epochs_save_the_base_as_it_is(tmp_path: Path, base, data) -> None:
 def test_a_training_that_diverges_is_an_error_not_a_result(tmp_path: Path, base, data) -> None:
     store, dataset = data
     with pytest.raises(RedVillmError, match=r"diverged.*step \d of 9.*lower lr"):
-        train(TrainConfig(runs=tmp_path, device="cpu", lr=1e30), base, dataset, store)
+        train(TrainConfig(runs=tmp_path, device="cpu", lr=1e30), base, TrainingData(dataset, store))
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
@@ -182,19 +183,19 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, base, data) -> None:
     store, dataset = data
     config = TrainConfig(runs=tmp_path, device="cpu")
     with pytest.raises(ConfigError, match=r"no such training budget.*did you mean default"):
-        train(replace(config, budget="defalt"), base, dataset, store)
+        train(replace(config, budget="defalt"), base, TrainingData(dataset, store))
     with pytest.raises(ConfigError, match="at least batch_size = 500"):
-        train(replace(config, batch_size=500), base, dataset, store)
+        train(replace(config, batch_size=500), base, TrainingData(dataset, store))
     with pytest.raises(ConfigError, match="a split named train"):
-        train(config, base, replace(dataset, splits={}), store)
+        train(config, base, TrainingData(replace(dataset, splits={}), store))
     with pytest.raises(FingerprintError, match=r"layer differs.*store: -2.*base mini: -1"):
-        train(config, replace(base, layer=-1), dataset, store)
+        train(config, replace(base, layer=-1), TrainingData(dataset, store))
     elsewhere = create_store(tmp_path / "store", replace(SPEC, weights_digest="0" * 64))
     with pytest.raises(FingerprintError, match="weights_digest differs"):
-        train(config, base, dataset, elsewhere)
+        train(config, base, TrainingData(dataset, elsewhere))
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no such device"):
-            train(replace(config, device="cuda"), base, dataset, store)
+            train(replace(config, device="cuda"), base, TrainingData(dataset, store))
     budget = pick_budget(replace(config, lr=0.5, epochs=7), base)
     assert budget == Budget(0.5, 7, 8)
 

@@ -10,11 +10,13 @@ from transformers import LlavaForConditionalGeneration
 
 from features.config import BaseConfig
 from features.errors import RedVillmError
-from train.data import Item, Video, collate, cut_step
+from train.batch import Item, collate
 from train.image_llm import ImageLLM, load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
+from train.steps import cut_step
 from train.video_llm import VideoLLM, check_trainable, count_parameters, trainable
+from train.videos import Video
 
 T, N = 8, 16
 ASKED = [
@@ -55,7 +57,7 @@ def items_of(model: VideoLLM, base: ImageLLM) -> list[Item]:
         temporal = torch.randn(frames, base.aligner.width, generator=generator)
         spatial = torch.randn(N, base.aligner.width, generator=generator)
         prompt = prompter.render(question, answer, model.projector.num_tokens(frames, N))
-        items.append(Item(f"q{number}", prompt, Video(temporal, spatial)))
+        items.append(Item((f"q{number}",), prompt, Video(temporal, spatial)))
     return items
 
 
@@ -93,7 +95,7 @@ def test_loss_and_gradient_equal_transformers_sample_by_sample(model, base, refe
     items = items_of(model, base)
     for item, loss in zip(items, wanted, strict=True):  # alone
         got, count = model.loss(collate([item], base.pad_token_id))
-        assert count == len(ASKED[int(item.sample_id[1:])][1].split()) + 1
+        assert count == len(ASKED[int(item.sample_ids[0][1:])][1].split()) + 1
         assert abs(got.item() - loss.item()) <= 1e-5 * abs(loss.item())
     for side in ("right", "left"):  # short clips mixed with full ones in one batch
         model.zero_grad()
@@ -150,7 +152,7 @@ def test_the_llm_gets_no_gradient_and_bfloat16_keeps_projectors_in_float32(
 def test_a_wrong_number_of_placeholders_is_refused(model, base) -> None:
     item = items_of(model, base)[0]
     short = Video(item.video.temporal[:-1], item.video.spatial)
-    batch = collate([Item("q", item.prompt, short)], base.pad_token_id)
+    batch = collate([Item(("q",), item.prompt, short)], base.pad_token_id)
     with pytest.raises(RedVillmError, match=r"got: 23 video tokens.*wanted: 24"):
         model.loss(batch)
 

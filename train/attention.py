@@ -1,4 +1,4 @@
-"""Attention masks of LLMs that look ahead in part of the prompt."""
+"""Attention masks: of questions that share a row, and of LLMs that look ahead in the prompt."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from train.data import Batch
+from train.batch import Batch
 from train.image_llm import Attention
+from train.packing import visible
 from train.prompt import IGNORE, PADDING_SEGMENT
+
+FLEX = "flex_attention"
+"""transformers' name of the attention that takes a block mask."""
 
 
 def full_masks(
@@ -26,25 +30,47 @@ def full_masks(
         dtype: the LLM's.
     """
     exists = batch.segment_ids != PADDING_SEGMENT
+    near = visible(batch.segment_ids)
     if attention == "bidirectional-prefix":
         ahead = exists & (batch.labels == IGNORE)
     else:
         ahead = batch.input_ids == image_token_id
-    block = ahead[:, :, None] & ahead[:, None]
-    place = torch.arange(exists.shape[1], device=exists.device)
-    causal = place[:, None] >= place
-    real = exists[:, None] | torch.eye(len(place), dtype=torch.bool, device=exists.device)
-    full = _additive((causal | block) & real, dtype)
+    block = ahead[:, :, None] & ahead[:, None] & (attention != "causal")
+    full = _additive(near | block, dtype)
     window = getattr(config, "sliding_window", None)
-    if not window or "sliding_attention" not in (config.layer_types or ()):
+    layers = getattr(config, "layer_types", None)
+    if not window or (layers and "sliding_attention" not in layers):
         return full
-    near = place[:, None] - place < window
+    # Questions that share a row are as far from the video as their positions say.
+    far = batch.position_ids[:, :, None] - batch.position_ids[:, None] >= window
     # PaliGemma's prefix looks past the window, Gemma 3's images do not.
-    seen = near & causal | block if attention == "bidirectional-prefix" else near & (causal | block)
-    return {"full_attention": full, "sliding_attention": _additive(seen & real, dtype)}
+    seen = near & ~far | block if attention == "bidirectional-prefix" else (near | block) & ~far
+    sliding = _additive(seen, dtype)
+    return {"full_attention": full, "sliding_attention": sliding} if layers else sliding
 
 
 def _additive(seen: Bool[Tensor, "B L L"], dtype: torch.dtype) -> Float[Tensor, "B 1 L L"]:
     # Finite, and padding sees itself: a row that sees nothing would be NaN.
+    seen = seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
     return mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+
+
+def block_mask(batch: Batch) -> Any:
+    """What `visible` says, for flex attention, which skips blocks of tokens that see nothing."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    segments = batch.segment_ids
+    rows, length = segments.shape
+    return create_block_mask(
+        lambda row, head, query, key: (
+            (query >= key)
+            & (segments[row, key] != PADDING_SEGMENT)
+            & ((segments[row, key] == 0) | (segments[row, key] == segments[row, query]))
+        ),
+        rows,
+        None,
+        length,
+        length,
+        device=str(segments.device),
+    )

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from train.data import Batch
+from train.batch import Batch
 from train.video_llm import VideoLLM
 
 

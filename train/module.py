@@ -1,28 +1,54 @@
 """The thin layer between the Video LLM and Lightning: when to step, what to log, what to save.
 
 Optimisation is manual, because the loss of a step is normalised by the answer tokens of all its
-micro-batches, which automatic accumulation cannot know.
+micro-batches on all ranks, which automatic accumulation cannot know.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from features.config import Budget
 from features.errors import CheckpointError
-from train.data import Batch
+from train.batch import Batch
+from train.distributed import sum_gradients, sum_over_ranks
+from train.steps import Rank
+from train.validation import Validation
 from train.video_llm import VideoLLM, clip_gradients, trainable
+
+LoaderOf = Callable[[Rank], Any]
+"""Makes the loader of one rank."""
 
 
 class ProjectorTraining(L.LightningModule):
-    """Trains a VideoLLM's projectors; `history` keeps the loss of every step."""
+    """Trains a VideoLLM's projectors; `history` keeps what was logged of every step."""
 
-    def __init__(self, model: VideoLLM, budget: Budget, num_steps: int, clip_norm: float = 0.0):
+    def __init__(
+        self,
+        model: VideoLLM,
+        budget: Budget,
+        num_steps: int,
+        clip_norm: float = 0.0,
+        loader_of: LoaderOf | None = None,
+        validation_of: Callable[[Rank], Validation] | None = None,
+        on_devices: Callable[[], None] | None = None,
+    ) -> None:
+        """Args are what to train and how long.
+
+        Args:
+            model: whose projectors are trained.
+            budget: learning rate and schedule.
+            num_steps: optimizer steps in all.
+            clip_norm: largest gradient norm; 0 clips nothing.
+            loader_of: makes a rank's loader, where none is given to `fit`.
+            validation_of: makes a rank's share of the validation; there is none without.
+            on_devices: called once the processes know one another, before the model is moved.
+        """
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints lack the frozen weights; see on_load_checkpoint
@@ -30,7 +56,30 @@ class ProjectorTraining(L.LightningModule):
         self.budget = budget
         self.num_steps = num_steps
         self.clip_norm = clip_norm
-        self.history: list[Tensor] = []
+        self.validation: Validation | None = None
+        self.history: list[dict[str, float]] = []
+        self.wants_stop = self.wants_save = False  # this rank's, before a step
+        self.stopping = self.saving = False  # what all ranks agreed on
+        self._loader_of, self._validation_of = loader_of, validation_of
+        self._on_devices = on_devices
+
+    def train_dataloader(self) -> Any:
+        """This rank's."""
+        if self._loader_of is None:
+            raise RuntimeError("no loader")
+        return self._loader_of(self._rank)
+
+    @property
+    def _rank(self) -> Rank:
+        return Rank(self.trainer.global_rank, self.trainer.world_size)
+
+    def configure_model(self) -> None:
+        """What needs to know the other processes: the LLM's division, the share of validation."""
+        if self._on_devices is not None:
+            self._on_devices()
+        if self._validation_of is not None:
+            self.validation = self._validation_of(self._rank)
+        self._on_devices = self._validation_of = None
 
     def configure_optimizers(self) -> Any:
         """AdamW on what is trainable; cosine after a linear warm-up, over our own step count."""
@@ -41,29 +90,52 @@ class ProjectorTraining(L.LightningModule):
         schedule = get_cosine_schedule_with_warmup(optimizer, warmup, self.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule}}
 
+    @property
+    def ended(self) -> bool:
+        """Whether to make no more steps: asked to stop, or validation sees no more progress."""
+        return self.stopping or (self.validation is not None and self.validation.ended)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        """Lightning's way to leave the loop: -1, before a step that is not to be made."""
+        return -1 if self.ended else None
+
     def training_step(self, batch: list[Batch], batch_idx: int) -> None:
         """One optimizer step over all micro-batches of `batch`."""
         optimizer: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
-        total = sum(micro.num_answer_tokens for micro in batch)
-        losses = []
+        total = self._agree(sum(micro.num_answer_tokens for micro in batch))
+        losses = torch.zeros(1, device=self.device)
         optimizer.zero_grad()
         for micro in batch:
             loss = self.model.loss(micro)[0] / total
             self.manual_backward(loss)
-            losses.append(loss.detach())
+            losses += loss.detach()
+        sum_gradients(trainable(self.model).values())
         norm = clip_gradients(self.model, self.clip_norm)
         lr = schedule.get_last_lr()[0]
         optimizer.step()
         schedule.step()
-        self.history.append(torch.stack(losses).sum())
-        self.log("loss", self.history[-1], prog_bar=True)
-        self.log_dict({"lr": lr, "grad_norm": norm})
+        row = {"loss": sum_over_ranks(losses).item(), "lr": lr, "grad_norm": norm.item()}
+        if self.validation is not None:
+            row |= self.validation.after_step(self.model, len(self.history) + 1)
+        self.history.append(row)
+        self.log("loss", row["loss"], prog_bar=True)
+        self.log_dict({name: value for name, value in row.items() if name != "loss"})
+
+    def _agree(self, answer_tokens: int) -> float:
+        """The step's answer tokens on all ranks, and whether any rank wants to stop or save."""
+        mine = [answer_tokens, self.wants_stop, self.wants_save]
+        sums = sum_over_ranks(torch.tensor(mine, dtype=torch.float32, device=self.device)).tolist()
+        self.stopping, self.saving = sums[1] > 0, sums[2] > 0
+        return float(sums[0])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the trainable tensors only."""
+        """Keep the trainable tensors only, and what was logged."""
         keep = trainable(self)
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in keep}
+        checkpoint["history"] = self.history
+        if self.validation is not None:
+            checkpoint["validation"] = self.validation.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that lacks a trainable tensor or has another."""
@@ -72,3 +144,6 @@ class ProjectorTraining(L.LightningModule):
             raise CheckpointError(
                 "the checkpoint does not hold what is trained here", got=", ".join(differing)
             )
+        self.history = list(checkpoint["history"])
+        if self.validation is not None:
+            self.validation.load_state_dict(checkpoint["validation"])

@@ -89,6 +89,29 @@ NO_INFLUENCE = {
 """Settings that do not decide the result, or do so through another entry of the record."""
 
 
+def check_options(config: TrainConfig) -> None:
+    """Refuse numbers that make no sense, alone or together.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    least = dict.fromkeys(("questions_per_row", "micro_batch", "micro_tokens", "devices"), 1)
+    least |= {"val_every": 0, "val_questions": 1, "patience": 0}
+    least |= {"save_steps": 1} if config.save_steps is not None else {}
+    for name, low in least.items():
+        if getattr(config, name) < low:
+            got = getattr(config, name)
+            raise ConfigError("too small", where=name, got=got, wanted=f">= {low}")
+    if config.video_order == "alternating" and config.questions_per_row > 1:
+        raise ConfigError(
+            "questions can only share a row where the video comes first",
+            got=f"video_order alternating, questions_per_row {config.questions_per_row}",
+            do="set questions_per_row 1",
+        )
+    if config.patience and not config.val_every:
+        raise ConfigError("patience without validation", where="patience", do="set val_every")
+
+
 def pick_budget(config: TrainConfig, base: BaseConfig) -> Budget:
     """The base's budget of that name with the experiment's overrides.
 

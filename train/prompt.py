@@ -3,7 +3,7 @@
 The text is tokenised once as a whole, so that no token boundary differs from what the base has
 seen; the answer is found behind the prompt by its tokens. The single image token then becomes as
 many placeholders as the clip has video tokens. Segment ids separate what all questions of a video
-share (0) from one question and its answer (1), as packing several questions a row will need.
+share (0) from one question and its answer (1), for packing several questions a row (packing.py).
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Rendered:
     labels: Int[np.ndarray, " L"]
     """The answer's and eos's ids, -100 elsewhere (not shifted)."""
     segment_ids: Int[np.ndarray, " L"]
-    """0 up to the last placeholder, 1 after it."""
+    """0 up to the last placeholder, 1 after it (1, 2, ... where several questions are packed)."""
+    position_ids: Int[np.ndarray, " L"]
     truncated: bool = False
 
 
@@ -139,7 +140,7 @@ class Prompter:
         position = np.arange(len(ids))
         labels = np.where(position >= encoded.answer_start + more, ids, IGNORE)
         segments = (position >= at + num_video_tokens).astype(np.int64)
-        return Rendered(ids, labels, segments, encoded.truncated)
+        return Rendered(ids, labels, segments, position, encoded.truncated)
 
     def render(
         self, question: str, answer: str | None, num_video_tokens: int, where: object = None

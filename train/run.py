@@ -1,8 +1,9 @@
-"""One training run: from a recipe, a base and a store to a run folder.
+"""One training run: from a recipe, a base and stores to a run folder.
 
 The folder `<runs>/<dataset>/<experiment>/seed-<n>/` holds config.yaml (everything that decides the
 result), logs, projectors/ and, written last, metrics.json: a folder that has it is a finished run.
-The same recipe on the same store is then not trained again.
+The same recipe on the same stores is then not trained again. One that was stopped has state.ckpt
+and goes on from there, as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +21,34 @@ import torch
 import yaml
 from rich.console import Console
 
-from features.annotations import QASample, annotations_digest, load_annotations
-from features.config import BaseConfig, Budget, DatasetConfig
+from features.config import BaseConfig, Budget
 from features.device import intra_op_threads, pick_device, pick_dtype
 from features.durable import replace_file
-from features.errors import ConfigError, FingerprintError, StoreError
-from features.places import StorePath
-from features.spec import IMPORTED, SCHEMA_VERSION, FeatureSpec
-from features.store import FeatureStore
-from features.tower_files import base_eyes
+from features.errors import ConfigError
+from features.spec import IMPORTED, SCHEMA_VERSION
 from train.card import model_card
 from train.checkpoint import ProjectorConfig, save_projectors
-from train.data import QuestionDataset, StepSampler, VideoReader, make_loader
+from train.distributed import is_rank_zero
 from train.image_llm import ImageLLM, base_digest, load_image_llm
 from train.module import ProjectorTraining
-from train.options import NO_INFLUENCE, TrainConfig, pick_budget
+from train.options import NO_INFLUENCE, TrainConfig, check_options, pick_budget
 from train.projectors import VideoProjector
 from train.prompt import Prompter
+from train.questions import QuestionDataset, Source
+from train.resume import STATE, SaveState
+from train.sources import (
+    OpenData,
+    TrainingData,
+    check_width,
+    content_of,
+    open_data,
+    samples_of,
+)
+from train.steps import Rank, StepSampler, make_loader
 from train.trainer import check_losses, loss_summary, make_trainer, quiet_lightning
-from train.video_llm import VideoLLM, check_trainable, count_parameters
+from train.validation import Validation, validation_batches
+from train.video_llm import VideoLLM, check_trainable, count_parameters, trainable
+from train.videos import VideoReader
 
 CONFIG, METRICS, PROJECTORS = "config.yaml", "metrics.json", "projectors"
 
@@ -49,29 +60,28 @@ class _Job:
     config: TrainConfig
     budget: Budget
     base: BaseConfig
-    dataset: DatasetConfig
-    samples: Sequence[QASample]
-    features: FeatureStore
+    data: Sequence[OpenData]
     device: torch.device
     dtype: torch.dtype
     console: Console
+
+    @property
+    def name(self) -> str:
+        """Of what is trained on, as in the run's path."""
+        return "+".join(one.dataset.name for one in self.data)
 
     def record(self) -> dict[str, Any]:
         """Everything that decides the result, as plain YAML values."""
         settings = {k: v for k, v in asdict(self.config).items() if k not in NO_INFLUENCE}
         base = {k: v for k, v in asdict(self.base).items() if k not in ("budgets", "licence")}
         base["stop"] = list(self.base.stop)  # as YAML gives it back
-        digest = base_digest(self.base)
+        splits = ("train", "val") if self.config.val_every else ("train",)
         return {
             "schema": SCHEMA_VERSION,
             "train": settings | asdict(self.budget),
             "device": {"type": self.device.type, "llm_dtype": str(self.dtype)},
-            "base": base | {"digest": digest},
-            "dataset": {"name": self.dataset.name, "questions": annotations_digest(self.samples)},
-            "store": {
-                "fingerprint": self.features.spec.fingerprint,
-                "content": self.features.content_digest,
-            },
+            "base": base | {"digest": base_digest(self.base)},
+            "data": {split: [one.record(split) for one in self.data] for split in splits},
         }
 
 
@@ -80,169 +90,210 @@ def run_folder(config: TrainConfig, dataset: str) -> Path:
     return config.runs / dataset / config.experiment / f"seed-{config.seed}"
 
 
-def train(config: TrainConfig, base: BaseConfig, dataset: DatasetConfig, store: StorePath) -> Path:
+def train(config: TrainConfig, base: BaseConfig, *data: TrainingData) -> Path:
     """Train projectors and return the run folder; a finished run of the same recipe is reused.
 
     Args:
         config: the experiment.
         base: the Image LLM.
-        dataset: its `train` split is used.
-        store: where the extracted features are.
+        data: datasets, whose `train` splits are used, with their feature stores.
 
     Raises:
         RedVillmError: anything a user can put right.
+        KeyboardInterrupt: the run was asked to stop; the same command goes on from there.
     """
-    budget, console = pick_budget(config, base), Console(soft_wrap=True)
+    check_options(config)
+    first = is_rank_zero()
+    budget, console = pick_budget(config, base), Console(soft_wrap=True, quiet=not first)
     device = pick_device(config.device)
     dtype = pick_dtype(config.llm_dtype, device, accelerated=torch.bfloat16)
-    features, samples = FeatureStore.open(store), _training_samples(dataset)
-    check_store(base, features.spec, store)
-    if features.spec.tower.startswith(IMPORTED):
-        console.print(f"{store}: imported; that the eyes of {base.name} made it is taken on trust")
-    job = _Job(config, budget, base, dataset, samples, features, device, dtype, console)
-    run, record = run_folder(config, dataset.name), job.record()
-    if config.resume and _finished_record(run) == record:
+    job = _Job(config, budget, base, open_data(base, data), device, dtype, console)
+    for one in job.data:
+        if one.features.spec.tower.startswith(IMPORTED):
+            where = one.features.path
+            console.print(f"{where}: imported; that the eyes of {base.name} made it is not checked")
+    run, record = run_folder(config, job.name), job.record()
+    old, finished = _old_record(run), (run / METRICS).is_file()
+    if config.resume and finished and old == record:
         console.print(f"{run}: finished before with the same config and store; reused")
         return run
-    _set_aside(run, record, console)
-    run.mkdir(parents=True, exist_ok=True)
-    (run / CONFIG).write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
-    metrics = _fit(job, run)
-    text = json.dumps(metrics, indent=2) + "\n"
-    replace_file(run / METRICS, text.encode(), "metrics")
+    state = run / STATE
+    unfinished = config.resume and not finished and old == record and state.is_file()
+    if first and not unfinished:
+        _make_room(run, old if finished else None, record, console)
+    metrics = _fit(job, run, state if unfinished else None)
+    if first:
+        text = json.dumps(metrics, indent=2) + "\n"
+        replace_file(run / METRICS, text.encode(), "metrics")
+        state.unlink(missing_ok=True)
     return run
 
 
-def _fit(job: _Job, run: Path) -> dict[str, Any]:
-    """Train, save the projectors, and say in numbers what happened."""
+def _fit(job: _Job, run: Path, state: Path | None) -> dict[str, Any]:
+    """Train (from `state` on, if given), save the projectors, and say in numbers what happened."""
     started = time.perf_counter()
-    config, spec = job.config, job.features.spec
+    config = job.config
     base = load_image_llm(job.base, job.device, job.dtype)
     projector = VideoProjector(base.aligner, base.hidden_size, config.switches, config.seed)
     model = VideoLLM.of(projector, base)
-    dataset = _make_dataset(job, base, projector)
-    sampler = StepSampler(
-        len(dataset), job.budget.batch_size, job.budget.epochs, config.seed, config.max_steps
+    questions = _questions(job, base, projector, "train")
+    sampler = partial(
+        StepSampler,
+        questions,
+        job.budget.batch_size,
+        job.budget.epochs,
+        config.seed,
+        config.questions_per_row,
+        config.max_steps,
     )
-    _say_questions(job, dataset, sampler)
+    num_steps = len(sampler())
+    _say_questions(job, questions, sampler())
     job.console.print(check_trainable(model))
-    module = ProjectorTraining(model, job.budget, len(sampler), config.clip_norm)
-    if len(sampler):
-        limits = (config.micro_batch, config.micro_tokens, config.num_workers)
-        loader = make_loader(dataset, sampler, base.pad_token_id, *limits)
+    module = ProjectorTraining(
+        model,
+        job.budget,
+        num_steps,
+        config.clip_norm,
+        loader_of=lambda rank: make_loader(
+            questions, sampler(rank=rank), *_limits(job, base), config.num_workers
+        ),
+        validation_of=_validation_of(job, base, projector) if config.val_every else None,
+    )
+    if num_steps:
+        callbacks = [SaveState(run / STATE, config.save_minutes, config.save_steps)]
+        trainer = make_trainer(run, job.device, num_steps, job.console, config, callbacks)
         with quiet_lightning(), intra_op_threads(model, config.num_threads):
-            make_trainer(run, job.device, len(sampler), job.console).fit(module, loader)
-    losses = check_losses(module, len(sampler))
+            trainer.fit(module, ckpt_path=state, weights_only=True)
+        _check_finished(module, run)
+    check_losses(module.history)
+    steps = len(module.history)
+    if module.validation is not None and module.validation.best:
+        steps = module.validation.best_step
+        _restore(projector, module.validation.best)
     facts = ProjectorConfig(
         base=base.name,
         base_digest=base.digest,
-        spec=spec,
-        store_digest=job.features.content_digest,
+        spec=job.data[0].features.spec,
+        store_digest=content_of(job.data),
         switches=config.switches,
         prompt=job.base.prompt,
         seed=config.seed,
-        steps=len(sampler),
+        steps=steps,
     )
-    save_projectors(run / PROJECTORS, projector, facts)
-    card = model_card(config.experiment, job.base, job.dataset, facts)
-    (run / PROJECTORS / "README.md").write_text(card, encoding="utf-8")
+    if is_rank_zero():
+        save_projectors(run / PROJECTORS, projector, facts)
+        card = model_card(config.experiment, job.base, job.data[0].dataset, facts)
+        (run / PROJECTORS / "README.md").write_text(card, encoding="utf-8")
     return {
         "schema": SCHEMA_VERSION,
         "seconds": round(time.perf_counter() - started, 2),
-        "steps": len(sampler),
-        "loss": loss_summary(losses),
-        "questions": dataset.counts() | {"dropped": sampler.dropped},
+        "steps": len(module.history),
+        "loss": loss_summary(module.history),
+        "questions": questions.counts() | {"dropped": sampler().dropped},
         "parameters": count_parameters(model),
         "digests": {
             "base": base.digest,
-            "fingerprint": spec.fingerprint,
-            "store": job.features.content_digest,
+            "fingerprint": facts.spec.fingerprint,
+            "store": facts.store_digest,
         },
     }
 
 
-def _make_dataset(job: _Job, base: ImageLLM, projector: VideoProjector) -> QuestionDataset:
-    """The questions with their features.
+def _questions(job: _Job, base: ImageLLM, projector: VideoProjector, split: str) -> QuestionDataset:
+    """The questions of a split with their features.
 
     Raises:
+        ConfigError: no such split.
         StoreError: the features are not as wide as the base's eyes see.
     """
     config = job.config
-    videos = VideoReader(job.features, config.switches.spatial_window, config.cache_bytes)
-    for video_id in job.features.ids[:1]:
-        width = videos[video_id].spatial.shape[1]
-        if width != base.aligner.width:
-            raise StoreError(
-                "features of another width than the base's vision tower gives",
-                where=job.features.path,
-                got=width,
-                wanted=base.aligner.width,
-                do="extract with this base",
-            )
+    check_width(job.data, base.aligner.width)
+    if config.questions_per_row > 1 and base.attention == "bidirectional-prefix":
+        raise ConfigError(
+            "this base's video sees the question, so that questions cannot share it",
+            where=f"base {base.name}",
+            got=f"questions_per_row {config.questions_per_row}",
+            wanted="1",
+        )
+    memory = config.cache_bytes // len(job.data)
+    sources = [
+        Source(samples, VideoReader(one.features, config.switches.spatial_window, memory))
+        for one, samples in zip(job.data, samples_of(job.data, split), strict=True)
+    ]
     return QuestionDataset(
-        job.samples,
-        videos,
+        sources,
         Prompter.of(job.base, base),
         projector.num_tokens,
-        job.features.spec.num_frames,
+        job.data[0].features.spec.num_frames,
         config.max_length,
     )
 
 
-def check_store(base: BaseConfig, spec: FeatureSpec, store: StorePath) -> None:
-    """Refuse features that were not made by the base's eyes.
+def _limits(job: _Job, base: ImageLLM) -> tuple[int, int, int]:
+    """Padding's id, most questions and most tokens of a micro-batch."""
+    return base.pad_token_id, job.config.micro_batch, job.config.micro_tokens
 
-    Of imported ones only that is asked which whoever imported them said of these eyes.
+
+def _validation_of(
+    job: _Job, base: ImageLLM, projector: VideoProjector
+) -> Callable[[Rank], Validation]:
+    config, questions = job.config, _questions(job, base, projector, "val")
+    if questions.lost:
+        reasons = ", ".join(f"{code} {n:,}" for code, n in sorted(questions.lost.items()))
+        job.console.print(f"lost {questions.lost.total():,} validation questions: {reasons}")
+
+    def of(rank: Rank) -> Validation:
+        count, per_row = config.val_questions, config.questions_per_row
+        batches = validation_batches(questions, count, per_row, rank, *_limits(job, base))
+        return Validation(batches, config.val_every, config.patience)
+
+    return of
+
+
+def _check_finished(module: ProjectorTraining, run: Path) -> None:
+    """Leave, if the run was asked to stop before its last step.
 
     Raises:
-        FingerprintError: naming the first setting that differs.
+        KeyboardInterrupt: saying where.
     """
-    imported = spec.tower.startswith(IMPORTED)
-    for name, ours in base_eyes(base).items():
-        theirs = getattr(spec, name)
-        unknown = imported and (name in ("tower", "preprocessing") or theirs == IMPORTED)
-        if ours != theirs and not unknown:
-            raise FingerprintError(
-                f"these features were made for another base: {name} differs",
-                where=store,
-                got=f"store: {theirs}",
-                wanted=f"base {base.name}: {ours}",
-                do="extract with this base, or train with the base of the store",
-            )
+    done = len(module.history)
+    if module.stopping and done < module.num_steps:
+        state = f"{run / STATE} holds step {done} of {module.num_steps}"
+        raise KeyboardInterrupt(f"{state}; the same command goes on from there")
 
 
-def _training_samples(dataset: DatasetConfig) -> list[QASample]:
-    if "train" not in dataset.splits:
-        raise ConfigError(
-            "the dataset has no training questions",
-            where=f"dataset {dataset.name}",
-            got=f"splits {sorted(dataset.splits)}",
-            wanted="a split named train",
-        )
-    return load_annotations(dataset.splits["train"])
+@torch.no_grad()
+def _restore(projector: VideoProjector, tensors: dict[str, torch.Tensor]) -> None:
+    for name, parameter in trainable(projector).items():
+        parameter.copy_(tensors[name])
 
 
-def _finished_record(run: Path) -> dict[str, Any] | None:
-    """The record of the run in that folder, or None when none has finished there."""
-    if not (run / METRICS).is_file():
-        return None
-    return dict(yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")))
+def _old_record(run: Path) -> dict[str, Any] | None:
+    """The record of the run that was begun in that folder, or None."""
+    try:
+        return dict(yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError, yaml.YAMLError):
+        return None  # none, or one that was killed while it wrote this
 
 
-def _set_aside(run: Path, record: dict[str, Any], console: Console) -> None:
-    """Move a finished run out of the way; what was never finished is thrown away."""
-    old = _finished_record(run)
-    if old is None:
-        for leftover in ("logs", "tensorboard", PROJECTORS):
-            shutil.rmtree(run / leftover, ignore_errors=True)
-        return
-    changed = [key for key in record if old.get(key) != record[key]]
-    why = f"{', '.join(changed)} changed" if changed else "resume is off"
-    folder = run.parent / "replaced"
-    folder.mkdir(exist_ok=True)
-    target = folder / f"{run.name}-{len(list(folder.iterdir()))}"
-    run.rename(target)
-    console.print(f"{run}: trained again ({why}); the old run is {target}")
+def _make_room(
+    run: Path, finished: dict[str, Any] | None, record: dict[str, Any], console: Console
+) -> None:
+    """Move a finished run out of the way, throw an unfinished one away, and begin a new folder."""
+    if finished is not None:
+        changed = [key for key in record if finished.get(key) != record[key]]
+        why = f"{', '.join(changed)} changed" if changed else "resume is off"
+        folder = run.parent / "replaced"
+        folder.mkdir(exist_ok=True)
+        target = folder / f"{run.name}-{len(list(folder.iterdir()))}"
+        run.rename(target)
+        console.print(f"{run}: trained again ({why}); the old run is {target}")
+    for leftover in ("logs", "tensorboard", PROJECTORS):
+        shutil.rmtree(run / leftover, ignore_errors=True)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / STATE).unlink(missing_ok=True)
+    text = yaml.safe_dump(record, sort_keys=False)
+    replace_file(run / CONFIG, text.encode(), "config")
 
 
 def _say_questions(job: _Job, dataset: QuestionDataset, sampler: StepSampler) -> None:
@@ -254,7 +305,7 @@ def _say_questions(job: _Job, dataset: QuestionDataset, sampler: StepSampler) ->
     console, budget = job.console, job.budget
     if dataset.lost:
         reasons = ", ".join(f"{code} {n:,}" for code, n in sorted(dataset.lost.items()))
-        asked = len(job.samples)
+        asked = dataset.counts()["asked"]
         console.print(f"lost {dataset.lost.total():,} of {asked:,} training questions: {reasons}")
     if dataset.truncated:
         console.print(f"{dataset.truncated:,} answers lost their end to max_length")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from features.errors import RedVillmError
-from train.module import ProjectorTraining
+from train.distributed import Replicas, is_rank_zero
+from train.options import TrainConfig
 
 
 class _ProgressBar(RichProgressBar):
@@ -28,14 +29,23 @@ class _ProgressBar(RichProgressBar):
         return {name: value for name, value in metrics.items() if name != "v_num"}
 
 
-def make_trainer(run: Path, device: torch.device, num_steps: int, console: Console) -> L.Trainer:
+def make_trainer(
+    run: Path,
+    device: torch.device,
+    num_steps: int,
+    console: Console,
+    config: TrainConfig,
+    callbacks: Sequence[L.Callback] = (),
+) -> L.Trainer:
     """Lightning's trainer for one pass over the steps, with its logs inside the run folder."""
     bar: list[L.Callback] = []
-    if console.is_terminal:
+    if console.is_terminal and is_rank_zero():
         bar = [_ProgressBar(refresh_rate=max(1, num_steps // 50), leave=True)]
+    alone = device.index is None or config.devices > 1
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=1 if device.index is None else [device.index],
+        devices=config.devices if alone else [device.index],
+        strategy=Replicas() if config.devices > 1 else "auto",
         max_epochs=1,
         max_steps=num_steps,
         default_root_dir=run,
@@ -44,7 +54,7 @@ def make_trainer(run: Path, device: torch.device, num_steps: int, console: Conso
             TensorBoardLogger(run, name="", version="tensorboard"),
         ],
         log_every_n_steps=1,
-        callbacks=bar,
+        callbacks=[*bar, *callbacks],
         enable_progress_bar=bool(bar),
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -68,34 +78,36 @@ def quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def check_losses(module: ProjectorTraining, num_steps: int) -> list[float]:
-    """The loss of every step.
+def check_losses(history: Sequence[dict[str, float]]) -> None:
+    """Refuse a training that diverged; such projectors are not saved.
 
     Raises:
-        RedVillmError: the training diverged; such projectors are not saved.
+        RedVillmError: naming the step.
     """
-    losses = [float(loss) for loss in module.history]
-    if len(losses) != num_steps:
-        raise RuntimeError(f"{len(losses)} steps were made instead of {num_steps}")
-    bad = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), None)
-    if bad is not None:
-        raise RedVillmError(
-            "the training diverged",
-            where=f"step {bad} of {num_steps}",
-            got=f"loss {losses[bad]}",
-            do="lower lr or set clip_norm",
-        )
-    return losses
+    for step, row in enumerate(history):
+        if not math.isfinite(row["loss"]):
+            raise RedVillmError(
+                "the training diverged",
+                where=f"step {step} of {len(history)}",
+                got=f"loss {row['loss']}",
+                do="lower lr or set clip_norm",
+            )
 
 
-def loss_summary(losses: list[float]) -> dict[str, Any]:
-    """Mean of the first and last steps, and about 100 points between."""
+def loss_summary(history: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Mean of the first and last steps, about 100 points between, and all validations."""
+    losses = [row["loss"] for row in history]
     if not losses:
         return {}
     every = max(1, len(losses) // 100)
     few = max(1, min(10, len(losses) // 2))
-    return {
+    validated = [(n, row["val_loss"]) for n, row in enumerate(history, 1) if "val_loss" in row]
+    summary = {
         "first": sum(losses[:few]) / few,
         "last": sum(losses[-few:]) / few,
         "curve": [[step, losses[step]] for step in range(0, len(losses), every)],
     }
+    if not validated:
+        return summary
+    best = min(validated, key=lambda point: point[1])
+    return summary | {"validation": [list(point) for point in validated], "best": list(best)}

@@ -15,12 +15,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from train.attention import full_masks
-from train.data import Batch
+from train.attention import FLEX, block_mask, full_masks
+from train.batch import Batch
 from train.image_llm import Attention, ImageLLM, Positions
 from train.positions import mrope
 from train.projectors import VideoProjector
-from train.prompt import IGNORE, PADDING_SEGMENT
+from train.prompt import IGNORE
 from train.splice import splice
 
 
@@ -76,7 +76,9 @@ class VideoLLM(nn.Module):
     def hidden(self, batch: Batch, cache: Any = None) -> Any:
         """What the LLM's body makes of a batch, as it counts and looks; a cache is filled."""
         mask: Any = batch.attention_mask
-        if self._attention != "causal":
+        if batch.packed and self.llm.config._attn_implementation == FLEX:
+            mask = block_mask(batch)
+        elif self._attention != "causal" or batch.packed:
             who = self._attention, self.image_token_id
             mask = full_masks(batch, *who, self.llm.config, self.llm.dtype)
         elif batch.side == "right":
@@ -97,15 +99,15 @@ class VideoLLM(nn.Module):
         rows = []
         sees_spatial = self.projector.switches.features != "temporal_features"
         patches = (batch.spatial_valid.sum(dim=1) * sees_spatial).tolist()
-        for ids, segments, spatial in zip(batch.input_ids, batch.segment_ids, patches, strict=True):
-            exists = segments != PADDING_SEGMENT
-            places = (ids[exists] == self.image_token_id).nonzero().flatten().tolist()
+        for ids, positions, spatial in zip(
+            batch.input_ids, batch.position_ids, patches, strict=True
+        ):
+            places = (ids == self.image_token_id).nonzero().flatten().tolist()
+            start = int(positions[places[0]]) if places else 0
             # Aligners in front of such an LLM are token-wise: what is not spatial is temporal.
             counts = len(places) - spatial, spatial
-            row = torch.zeros(3, len(ids), dtype=torch.long, device=ids.device)
-            known = mrope(places[0] if places else 0, *counts, int(exists.sum()))
-            row[:, exists] = known.to(ids.device)
-            rows.append(row)
+            known = mrope(start, *counts, int(positions.max()) + 1)
+            rows.append(known.to(ids.device)[:, positions])
         return torch.stack(rows, dim=1)
 
     def logits(self, hidden: Float[Tensor, "*rows H"]) -> Float[Tensor, "*rows V"]:

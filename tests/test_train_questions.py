@@ -12,15 +12,11 @@ from features.errors import AnnotationError, StoreError
 from features.plan import SourceVideo, extend_plan
 from features.spec import FeatureSpec
 from features.store import FeatureStore, VideoRow, create_store, write_shard
-from train.data import (
-    QuestionDataset,
-    StepSampler,
-    VideoReader,
-    collate,
-    cut_step,
-    make_loader,
-)
+from train.batch import collate
 from train.prompt import IGNORE, Prompter
+from train.questions import QuestionDataset, Source
+from train.steps import Rank, StepSampler, cut_step, epoch_rows, make_loader
+from train.videos import VideoReader
 
 T, N, D = 4, 16, 6
 SPEC = FeatureSpec("checkpoint", "0" * 64, 32, "crop-bicubic", T, store_dtype="float32")
@@ -59,8 +55,8 @@ PROMPTER = Prompter(toy, "USER: <image>\n{question} ASSISTANT:", 4, 2)
 
 
 def make_dataset(store: FeatureStore, samples, max_length: int = 100, window: int = 1):
-    reader = VideoReader(store, window)
-    return QuestionDataset(samples, reader, PROMPTER, lambda t, n: t + n, T, max_length)
+    source = Source(samples, VideoReader(store, window))
+    return QuestionDataset([source], PROMPTER, lambda t, n: t + n, T, max_length)
 
 
 def questions(count: int) -> list[QASample]:
@@ -74,18 +70,18 @@ def questions(count: int) -> list[QASample]:
 def test_items_hold_the_stored_features_and_placeholders_for_them(store: FeatureStore) -> None:
     dataset = make_dataset(store, questions(4))
     for index, video_id in enumerate(NUM_FRAMES):
-        item = dataset[index]
+        item = dataset[(index,)]
         temporal, spatial = features_of(video_id)
         assert np.array_equal(item.video.temporal.numpy(), temporal)
         assert np.array_equal(item.video.spatial.numpy(), spatial)
         assert (item.prompt.input_ids == 4).sum() == NUM_FRAMES[video_id] + N
-        assert dataset[index].video is item.video  # kept in memory
+        assert dataset[(index,)].video is item.video  # kept in memory
     small = VideoReader(store, cache_bytes=item.video.spatial.nbytes)
     assert small["v0"] is not small["v0"]
 
 
 def test_spatial_window_pools_at_load_time(store: FeatureStore) -> None:
-    item = make_dataset(store, questions(1), window=2)[0]
+    item = make_dataset(store, questions(1), window=2)[(0,)]
     grid = features_of("v0")[1].reshape(2, 2, 2, 2, D)
     np.testing.assert_allclose(
         item.video.spatial.numpy(), grid.mean(axis=(1, 3)).reshape(4, D), rtol=1e-6
@@ -122,28 +118,71 @@ def test_a_feature_that_is_not_finite_is_refused(store: FeatureStore, monkeypatc
         reader["v0"]
 
 
+class Asked(QuestionDataset):
+    """As much of a dataset as decides its steps: question i is about video i % videos."""
+
+    def __init__(self, count: int, videos: int = 1) -> None:
+        self.videos = [f"v{i % videos}" for i in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def cost(self, row: tuple[int, ...]) -> int:
+        return 300 + sum(20 + index for index in row)
+
+
+@pytest.mark.parametrize("per_row", [1, 3])
 @pytest.mark.parametrize(
     ("count", "batch", "epochs"), [(10, 4, 1), (10, 4, 3), (3, 4, 2), (8, 4, 0)]
 )
-def test_steps_are_full_and_epochs_whole(count: int, batch: int, epochs: int) -> None:
-    sampler = StepSampler(count, batch, epochs, seed=1)
+def test_steps_are_full_and_epochs_whole(count: int, batch: int, epochs: int, per_row: int) -> None:
+    asked = Asked(count, videos=2)
+    sampler = StepSampler(asked, batch, epochs, 1, per_row)
     steps = list(sampler)
     assert len(steps) == len(sampler) == count * epochs // batch
-    assert all(len(step) == batch for step in steps)
+    assert all(sum(map(len, step)) == batch for step in steps)
     assert sampler.dropped == count * epochs % batch
-    order = [index for step in steps for index in step]
-    for epoch in range(len(order) // count):
-        assert sorted(order[epoch * count : (epoch + 1) * count]) == list(range(count))
-    assert max(Counter(order).values(), default=0) <= epochs
-    assert steps == list(StepSampler(count, batch, epochs, seed=1))
-    if len(order) > 4:
-        assert steps != list(StepSampler(count, batch, epochs, seed=2))
+    assert all(len(row) <= per_row for step in steps for row in step)
+    assert all(len({asked.videos[i] for i in row}) == 1 for step in steps for row in step)
+    seen = Counter(index for step in steps for row in step for index in row)
+    assert max(seen.values(), default=0) <= epochs
+    assert sum(seen.values()) == len(steps) * batch
+    assert steps == list(StepSampler(asked, batch, epochs, 1, per_row))
+    if len(steps) > 1:
+        assert steps != list(StepSampler(asked, batch, epochs, 2, per_row))
+
+
+def test_one_question_a_row_is_a_plain_permutation() -> None:
+    rows = epoch_rows(Asked(50, videos=7).videos, 1, np.random.default_rng([3, 0]))
+    assert [i for (i,) in rows] == np.random.default_rng([3, 0]).permutation(50).tolist()
+
+
+def test_rows_of_a_video_come_at_any_place_of_the_epoch() -> None:
+    """A video with many questions is as likely late as early: no drift of lengths in an epoch."""
+    videos = ["many"] * 6 + [f"one{i}" for i in range(94)]
+    places = []
+    for seed in range(400):
+        rows = epoch_rows(videos, 6, np.random.default_rng(seed))
+        assert sorted(i for row in rows for i in row) == list(range(100))
+        places.append([len(row) for row in rows].index(6))
+    assert abs(np.mean(places) - 47) < 4 * 27.4 / 20  # uniform over 95 places, 4 standard errors
+
+
+@pytest.mark.parametrize(("per_row", "count"), [(1, 2), (4, 2), (4, 3), (8, 5)])
+def test_ranks_share_each_step_by_cost(per_row: int, count: int) -> None:
+    asked = Asked(60, videos=9)
+    whole = list(StepSampler(asked, 8, 2, 0, per_row))
+    ranks = [list(StepSampler(asked, 8, 2, 0, per_row, rank=Rank(i, count))) for i in range(count)]
+    for step, *shares in zip(whole, *ranks, strict=True):
+        assert sorted(step) == sorted(row for share in shares for row in share)
+        costs = [sum(map(asked.cost, share)) for share in shares]
+        assert max(costs) - min(costs) <= max(map(asked.cost, step))
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_collate_pads_on_the_side_asked_for(store: FeatureStore, side) -> None:
     dataset = make_dataset(store, questions(4))
-    items = [dataset[0], dataset[1]]
+    items = [dataset[(0,)], dataset[(1,)]]
     batch = collate(items, pad_token_id=0, side=side)
     for row, item in enumerate(items):
         length, frames = len(item.prompt.input_ids), len(item.video.temporal)
@@ -164,11 +203,11 @@ def test_collate_pads_on_the_side_asked_for(store: FeatureStore, side) -> None:
 
 def test_a_step_is_cut_by_questions_and_by_tokens(store: FeatureStore) -> None:
     dataset = make_dataset(store, questions(12))
-    items = [dataset[i] for i in range(12)]
+    items = [dataset[(i,)] for i in range(12)]
     for most_questions, most_tokens in [(12, 10**6), (5, 10**6), (12, 100), (1, 1), (3, 64)]:
         batches = cut_step(items, 0, most_questions, most_tokens)
         ids = [sample_id for batch in batches for sample_id in batch.sample_ids]
-        assert sorted(ids) == [item.sample_id for item in items]
+        assert sorted(ids) == [item.sample_ids[0] for item in items]
         for batch in batches:
             rows, length = batch.input_ids.shape
             assert rows <= most_questions
@@ -183,7 +222,7 @@ def test_steps_do_not_depend_on_the_number_of_workers(store: FeatureStore) -> No
     runs = []
     for workers in (0, 2):
         dataset = make_dataset(store, questions(11))
-        loader = make_loader(dataset, StepSampler(11, 4, 2, seed=3), 0, 2, 1000, workers)
+        loader = make_loader(dataset, StepSampler(dataset, 4, 2, 3, 2), 0, 2, 1000, workers)
         runs.append(list(loader))
     assert len(runs[0]) == len(runs[1]) == 5
     for one, other in zip(*runs, strict=True):

@@ -1,0 +1,93 @@
+"""A run that was stopped goes on where it was: what is saved, when, and on whose word.
+
+States are written between two optimizer steps, under one name that is replaced at once, so a kill
+at any moment leaves the last whole one. All ranks agree on when, because writing is a meeting.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from features.durable import commit_point, fsync_path
+from train.module import ProjectorTraining
+
+STATE = "state.ckpt"
+"""Lightning's checkpoint: trainable tensors, optimizer, schedule, loader, history."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""A batch system's grace, Ctrl-C, and the early warning that SLURM sends on request."""
+
+
+class SaveState(L.Callback):
+    """Writes the state now and then, and once more when the run is asked to end."""
+
+    def __init__(self, path: Path, minutes: float, steps: int | None) -> None:
+        """Writes to `path` every so many minutes, or every so many optimizer steps."""
+        self._path, self._seconds, self._steps = path, 60 * minutes, steps
+        self._saved_at = time.monotonic()
+        self._asked = False
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning has put its own handlers in place by now; its ranks may miss one another."""
+        self._saved_at = time.monotonic()
+        for number in _SIGNALS:
+            self._handlers[number] = signal.signal(number, self._ask)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt  # the second time it is meant at once
+        self._asked = True
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell the module what this rank wants; it asks all others with the step's first sum."""
+        module = _checked(pl_module)
+        step = len(module.history) + 1
+        due = step % self._steps == 0 if self._steps else self._elapsed() >= self._seconds
+        module.wants_stop, module.wants_save = self._asked, due and trainer.is_global_zero
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Write, if any rank wanted it when the step began; not when it was the last one."""
+        module = _checked(pl_module)
+        if (module.stopping or module.saving) and len(module.history) < module.num_steps:
+            save_state(trainer, self._path)
+            self._saved_at = time.monotonic()
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._saved_at
+
+
+def save_state(trainer: L.Trainer, path: Path) -> None:
+    """Write the state; what was there before is there until the new one is whole."""
+    new = path.with_name(f".{path.name}.new")
+    trainer.save_checkpoint(new, weights_only=False)
+    if trainer.is_global_zero:
+        fsync_path(new)
+        commit_point("state-written")
+        new.replace(path)
+        fsync_path(path.parent)
+
+
+def _checked(module: L.LightningModule) -> ProjectorTraining:
+    if not isinstance(module, ProjectorTraining):
+        raise TypeError(f"not ours: {type(module).__name__}")
+    return module

@@ -1,0 +1,140 @@
+"""What is trained on: datasets, each with the feature store that was made of its videos."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from features.annotations import QASample, annotations_digest, load_annotations
+from features.config import BaseConfig, DatasetConfig
+from features.errors import ConfigError, FingerprintError, StoreError
+from features.places import StorePath
+from features.spec import IMPORTED, FeatureSpec, canonical_json
+from features.store import FeatureStore
+from features.tower_files import base_eyes
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A dataset and the store with its features."""
+
+    dataset: DatasetConfig
+    store: StorePath
+
+
+@dataclass(frozen=True)
+class OpenData:
+    """The same, opened and checked against a base."""
+
+    dataset: DatasetConfig
+    features: FeatureStore
+
+    def samples(self, split: str) -> list[QASample]:
+        """The questions of a split.
+
+        Raises:
+            ConfigError: the dataset has no such split.
+        """
+        if split not in self.dataset.splits:
+            raise ConfigError(
+                f"the dataset has no {'training' if split == 'train' else split} questions",
+                where=f"dataset {self.dataset.name}",
+                got=f"splits {sorted(self.dataset.splits)}",
+                wanted=f"a split named {split}",
+            )
+        return load_annotations(self.dataset.splits[split])
+
+    def record(self, split: str) -> dict[str, Any]:
+        """Questions and features, as digests."""
+        return {
+            "dataset": self.dataset.name,
+            "questions": annotations_digest(self.samples(split)),
+            "fingerprint": self.features.spec.fingerprint,
+            "content": self.features.content_digest,
+        }
+
+
+def open_data(base: BaseConfig, data: Sequence[TrainingData]) -> list[OpenData]:
+    """Open every store.
+
+    Raises:
+        FingerprintError: a store was not made by the base's eyes, or two stores not alike.
+        ConfigError: the same dataset twice.
+    """
+    opened = [OpenData(one.dataset, FeatureStore.open(one.store)) for one in data]
+    names = [one.dataset.name for one in opened]
+    if len(set(names)) < len(names):
+        raise ConfigError("a dataset is given twice", got=", ".join(names))
+    first = opened[0].features
+    for one in opened:
+        check_store(base, one.features.spec, one.features.path)
+        if one.features.spec != first.spec:
+            raise FingerprintError(
+                "these stores differ in how their features were made",
+                got=f"{one.features.path}: {one.features.spec.fingerprint}",
+                wanted=f"{first.path}: {first.spec.fingerprint}",
+                do="extract both with the same base and options",
+            )
+    return opened
+
+
+def samples_of(data: Sequence[OpenData], split: str) -> list[list[QASample]]:
+    """The questions of each dataset; where there are several, ids get its name in front."""
+    found = [one.samples(split) for one in data]
+    if len(data) == 1:
+        return found
+    return [
+        [replace(s, sample_id=f"{one.dataset.name}/{s.sample_id}") for s in samples]
+        for one, samples in zip(data, found, strict=True)
+    ]
+
+
+def content_of(data: Sequence[OpenData]) -> str:
+    """The content digest of one store, or a digest over those of several."""
+    digests = [one.features.content_digest for one in data]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(canonical_json(sorted(digests)).encode()).hexdigest()
+
+
+def check_store(base: BaseConfig, spec: FeatureSpec, store: StorePath) -> None:
+    """Refuse features that were not made by the base's eyes.
+
+    Of imported ones only that is asked which whoever imported them said of these eyes.
+
+    Raises:
+        FingerprintError: naming the first setting that differs.
+    """
+    imported = spec.tower.startswith(IMPORTED)
+    for name, ours in base_eyes(base).items():
+        theirs = getattr(spec, name)
+        unknown = imported and (name in ("tower", "preprocessing") or theirs == IMPORTED)
+        if ours != theirs and not unknown:
+            raise FingerprintError(
+                f"these features were made for another base: {name} differs",
+                where=store,
+                got=f"store: {theirs}",
+                wanted=f"base {base.name}: {ours}",
+                do="extract with this base, or train with the base of the store",
+            )
+
+
+def check_width(data: Sequence[OpenData], width: int) -> None:
+    """Refuse features that are not as wide as the base's eyes see.
+
+    Raises:
+        StoreError: naming both widths.
+    """
+    for one in data:
+        for video_id in one.features.ids[:1]:
+            got = one.features[video_id].spatial.shape[1]
+            if got != width:
+                raise StoreError(
+                    "features of another width than the base's vision tower gives",
+                    where=one.features.path,
+                    got=got,
+                    wanted=width,
+                    do="extract with this base",
+                )

@@ -1,0 +1,100 @@
+"""The loss on validation questions: which projectors were the best, and when to end early."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from train.batch import Batch
+from train.distributed import sum_over_ranks
+from train.questions import QuestionDataset
+from train.steps import Rank, cut_step, epoch_rows
+from train.video_llm import VideoLLM, trainable
+
+
+class Validation:
+    """Every so many steps the mean loss over the answer tokens of the same questions.
+
+    The best projectors so far are kept in memory and go with the state of the run.
+    """
+
+    def __init__(self, batches: Sequence[Batch], every: int, patience: int) -> None:
+        """Args are what is asked and what follows from it.
+
+        Args:
+            batches: this rank's share of the questions.
+            every: optimizer steps between validations.
+            patience: validations without a better loss after which to end; 0: never.
+        """
+        self._batches, self._every, self._patience = batches, every, patience
+        self.best_loss, self.best_step, self._worse = math.inf, 0, 0
+        self.best: dict[str, Tensor] = {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether patience is at its end."""
+        return 0 < self._patience <= self._worse
+
+    def after_step(self, model: VideoLLM, step: int) -> dict[str, float]:
+        """Validate if it is time; {"val_loss": ...}, or nothing."""
+        if step % self._every:
+            return {}
+        loss = validation_loss(model, self._batches)
+        if loss < self.best_loss:
+            self.best_loss, self.best_step, self._worse = loss, step, 0
+            tensors = trainable(model.projector)
+            self.best = {k: p.detach().to("cpu", copy=True) for k, p in tensors.items()}
+        else:
+            self._worse += 1
+        return {"val_loss": loss}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {
+            "best_loss": self.best_loss,
+            "best_step": self.best_step,
+            "worse": self._worse,
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse."""
+        self.best_loss, self.best_step = state["best_loss"], state["best_step"]
+        self._worse, self.best = state["worse"], state["best"]
+
+
+@torch.no_grad()
+def validation_loss(model: VideoLLM, batches: Sequence[Batch]) -> float:
+    """Mean cross entropy over the answer tokens of all ranks' batches."""
+    device = model.llm.device
+    sums = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
+    for batch in batches:
+        loss, count = model.loss(batch.to(device))
+        sums += torch.tensor([loss.item(), count], device=sums.device)
+    total, tokens = sum_over_ranks(sums).tolist()
+    return float(total / tokens)
+
+
+def validation_batches(
+    questions: QuestionDataset,
+    count: int,
+    per_row: int,
+    rank: Rank,
+    pad_token_id: int,
+    max_questions: int,
+    max_tokens: int,
+) -> list[Batch]:
+    """A rank's share of `count` questions (or all), drawn once for all runs.
+
+    Whole rows are drawn, so there may be a few more.
+    """
+    rows = epoch_rows(questions.videos, per_row, np.random.default_rng(0))
+    ends = np.cumsum([len(row) for row in rows])
+    chosen = rows[: int(np.searchsorted(ends, count)) + 1]
+    items = [questions[row] for row in rank.share(chosen, questions.cost)]
+    return cut_step(items, pad_token_id, max_questions, max_tokens)
