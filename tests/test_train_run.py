@@ -6,20 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
-import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tiny_training import SPEC, make_data, tiny_base
 
-from features.annotations import QASample, write_videoinstruct
 from features.checkpoint_files import tensors_digest
-from features.config import BaseConfig, Budget, DatasetConfig, SplitConfig
+from features.config import BaseConfig, Budget, DatasetConfig
 from features.errors import CheckpointError, ConfigError, FingerprintError, RedVillmError
-from features.plan import SourceVideo, extend_plan
-from features.recipes import load_recipe
-from features.store import VideoRow, create_store, write_shard
-from features.tower_files import make_spec, tower_digest
+from features.places import StorePath
+from features.store import create_store
 from train import run as run_module
 from train.checkpoint import load_projectors, read_projector_config
 from train.image_llm import load_image_llm
@@ -30,40 +27,16 @@ from train.run import train
 from train.sources import TrainingData
 from train.video_llm import VideoLLM, trainable
 
-T, N, D = 8, 16, 96
-MINI = load_recipe("bases", "mini", BaseConfig)
-SPEC = make_spec(MINI, tower_digest(MINI), T)
-QA = [("what colour is the circle", "red"), ("what happens after it moves", "nothing")]
-
 
 @pytest.fixture
 def base(mini_dir: Path) -> BaseConfig:
-    budgets = {"default": Budget(1e-3, 2, 8), "none": Budget(epochs=0)}
-    return BaseConfig("mini", str(mini_dir), image_size=32, num_frames=T, budgets=budgets)
+    return tiny_base(mini_dir)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DatasetConfig]:
-    """20 videos (one failed, one short), 2 questions each and one about an unknown video."""
-    folder = tmp_path_factory.mktemp("data")
-    store = create_store(folder / "store", SPEC)
-    ids = [f"v_{i:02d}" for i in range(20)]
-    plan = extend_plan(store, [SourceVideo(i, f"{i}.mp4", 1, "d") for i in ids], 16, {})
-    rng = np.random.default_rng(0)
-    for shard, rows in plan.shards().items():
-        made = []
-        for row in rows:
-            frames = 3 if row.video_id == "v_01" else T
-            temporal = rng.standard_normal((frames, D), dtype=np.float32)
-            spatial = rng.standard_normal((N, D), dtype=np.float32)
-            made.append(VideoRow(row.video_id, "ok", "", temporal, spatial))
-        if shard == 0:
-            made[0] = VideoRow("v_00", "timeout", "too slow")
-        write_shard(store, SPEC, plan, shard, made)
-    samples = [QASample("", i, q, a) for i in [*ids, "v_99"] for q, a in QA]
-    write_videoinstruct(folder / "train.json", samples)
-    splits = {"train": SplitConfig("videoinstruct", folder / "train.json")}
-    return store, DatasetConfig("demo", folder, splits)
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[StorePath, DatasetConfig]:
+    made = make_data(tmp_path_factory.mktemp("data"))
+    return made.store, made.dataset
 
 
 def test_a_run_folder_tells_everything(tmp_path: Path, base, data, capsys) -> None:

@@ -58,7 +58,8 @@ class ProjectorTraining(L.LightningModule):
         self.clip_norm = clip_norm
         self.validation: Validation | None = None
         self.history: list[dict[str, float]] = []
-        self.wants_stop = self.wants_save = False  # this rank's, before a step
+        self.wants: Callable[[], tuple[bool, bool]] = lambda: (False, False)
+        """Whether this rank is to save, and whether to stop, now that a step is made."""
         self.stopping = self.saving = False  # what all ranks agreed on
         self._loader_of, self._validation_of = loader_of, validation_of
         self._on_devices = on_devices
@@ -103,31 +104,34 @@ class ProjectorTraining(L.LightningModule):
         """One optimizer step over all micro-batches of `batch`."""
         optimizer: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
-        total = self._agree(sum(micro.num_answer_tokens for micro in batch))
-        losses = torch.zeros(1, device=self.device)
+        total = self._sum(sum(micro.num_answer_tokens for micro in batch))[0]
+        losses = torch.zeros((), device=self.device)
         optimizer.zero_grad()
         for micro in batch:
-            loss = self.model.loss(micro)[0] / total
-            self.manual_backward(loss)
-            losses += loss.detach()
+            share = self.model.loss(micro)[0] / total
+            self.manual_backward(share)
+            losses += share.detach()
         sum_gradients(trainable(self.model).values())
         norm = clip_gradients(self.model, self.clip_norm)
         lr = schedule.get_last_lr()[0]
         optimizer.step()
         schedule.step()
-        row = {"loss": sum_over_ranks(losses).item(), "lr": lr, "grad_norm": norm.item()}
+        loss, save, stop = self._sum(losses.item(), *self.wants())
+        self.stopping, self.saving = stop > 0, save > 0
+        row = {"loss": loss, "lr": lr, "grad_norm": norm.item()}
         if self.validation is not None:
             row |= self.validation.after_step(self.model, len(self.history) + 1)
         self.history.append(row)
-        self.log("loss", row["loss"], prog_bar=True)
-        self.log_dict({name: value for name, value in row.items() if name != "loss"})
+        for logger in self.loggers:  # not self.log, which repeats a value that is not there
+            logger.log_metrics(row, step=len(self.history))
 
-    def _agree(self, answer_tokens: int) -> float:
-        """The step's answer tokens on all ranks, and whether any rank wants to stop or save."""
-        mine = [answer_tokens, self.wants_stop, self.wants_save]
-        sums = sum_over_ranks(torch.tensor(mine, dtype=torch.float32, device=self.device)).tolist()
-        self.stopping, self.saving = sums[1] > 0, sums[2] > 0
-        return float(sums[0])
+    def _sum(self, *mine: float | int) -> list[float]:
+        """Each number summed over the ranks, which all call this together."""
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        sums: list[float] = sum_over_ranks(
+            torch.tensor(mine, dtype=dtype, device=self.device)
+        ).tolist()
+        return sums
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the trainable tensors only, and what was logged."""

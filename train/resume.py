@@ -34,7 +34,8 @@ class SaveState(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lightning has put its own handlers in place by now; its ranks may miss one another."""
-        self._saved_at = time.monotonic()
+        module, self._saved_at = _checked(pl_module), time.monotonic()
+        module.wants = lambda: (trainer.is_global_zero and self._due(module), self._asked)
         for number in _SIGNALS:
             self._handlers[number] = signal.signal(number, self._ask)
 
@@ -49,14 +50,11 @@ class SaveState(L.Callback):
             raise KeyboardInterrupt  # the second time it is meant at once
         self._asked = True
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Tell the module what this rank wants; it asks all others with the step's first sum."""
-        module = _checked(pl_module)
-        step = len(module.history) + 1
-        due = step % self._steps == 0 if self._steps else self._elapsed() >= self._seconds
-        module.wants_stop, module.wants_save = self._asked, due and trainer.is_global_zero
+    def _due(self, module: ProjectorTraining) -> bool:
+        """Asked within a step, before the module's history has it."""
+        if self._steps:
+            return (len(module.history) + 1) % self._steps == 0
+        return time.monotonic() - self._saved_at >= self._seconds
 
     def on_train_batch_end(
         self,
@@ -66,14 +64,11 @@ class SaveState(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Write, if any rank wanted it when the step began; not when it was the last one."""
+        """Write, if any rank wanted it; not when this was the last step."""
         module = _checked(pl_module)
         if (module.stopping or module.saving) and len(module.history) < module.num_steps:
             save_state(trainer, self._path)
             self._saved_at = time.monotonic()
-
-    def _elapsed(self) -> float:
-        return time.monotonic() - self._saved_at
 
 
 def save_state(trainer: L.Trainer, path: Path) -> None:

@@ -161,8 +161,8 @@ def _fit(job: _Job, run: Path, state: Path | None) -> dict[str, Any]:
     )
     if num_steps:
         callbacks = [SaveState(run / STATE, config.save_minutes, config.save_steps)]
-        trainer = make_trainer(run, job.device, num_steps, job.console, config, callbacks)
         with quiet_lightning(), intra_op_threads(model, config.num_threads):
+            trainer = make_trainer(run, job.device, num_steps, job.console, config, callbacks)
             trainer.fit(module, ckpt_path=state, weights_only=True)
         _check_finished(module, run)
     check_losses(module.history)

@@ -1,0 +1,107 @@
+"""Two real processes share each step, and see the loss curve of one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_training import make_data
+
+from train.resume import STATE
+
+COMMAND = [sys.executable, str(Path(__file__).with_name("tiny_training.py"))]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    make_data(folder)
+    return folder
+
+
+def start(data: Path, mini: Path, runs: Path, **options: Any) -> subprocess.Popen[str]:
+    settings = {"runs": str(runs), "device": "cpu", "epochs": 4, "batch_size": 8, **options}
+    order = {"data": str(data), "mini": str(mini), "train": settings}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*COMMAND, json.dumps(order)], text=True, **pipes)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    return out
+
+
+def curve(runs: Path, column: str = "loss") -> list[float]:
+    path = runs / "demo" / "red-villm" / "seed-0" / "logs" / "metrics.csv"
+    return [float(row[column]) for row in csv.DictReader(path.open()) if row[column]]
+
+
+def difference(one: list[float], other: list[float]) -> float:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+def test_two_processes_give_the_curve_of_one(data: Path, mini_dir: Path, tmp_path: Path) -> None:
+    options = {"val_every": 5, "questions_per_row": 2}
+    both = [
+        start(data, mini_dir, tmp_path / "one", **options),
+        start(data, mini_dir, tmp_path / "two", devices=2, **options),
+    ]
+    said = [finish(process) for process in both]
+    assert said[1].count("projector.temporal") == 1  # one of them speaks
+    assert difference(curve(tmp_path / "one"), curve(tmp_path / "two")) <= 1e-6
+    validated = [curve(tmp_path / name, "val_loss") for name in ("one", "two")]
+    assert len(validated[0]) == 3
+    assert difference(*validated) <= 1e-6
+    where = Path("demo", "red-villm", "seed-0", "projectors", "projectors.safetensors")
+    one, two = (load_file(tmp_path / name / where) for name in ("one", "two"))
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+
+
+def test_all_processes_stop_when_one_is_asked_and_go_on_together(
+    data: Path, mini_dir: Path, tmp_path: Path
+) -> None:
+    options = {"devices": 2, "epochs": 40, "save_steps": 10}
+    process = start(data, mini_dir, tmp_path, **options)
+    state = tmp_path / "demo" / "red-villm" / "seed-0" / STATE
+    while not state.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in err
+    assert "goes on from there" in err
+    done = len(torch.load(state, weights_only=True)["history"])
+    assert 10 <= done < 190
+    assert not children_of(process.pid)
+    finish(start(data, mini_dir, tmp_path, **options))
+    assert len(curve(tmp_path)) == 190
+
+
+def children_of(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
+    return [int(line) for line in found.stdout.split()]
+
+
+def test_a_process_that_dies_ends_the_run_with_an_error(
+    data: Path, mini_dir: Path, tmp_path: Path
+) -> None:
+    process = start(data, mini_dir, tmp_path, devices=2, epochs=4000, save_steps=10)
+    state = tmp_path / "demo" / "red-villm" / "seed-0" / STATE
+    while not state.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    os.kill(children_of(process.pid)[0], signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert len(torch.load(state, weights_only=True)["history"]) % 10 == 0
