@@ -33,7 +33,13 @@ from features.recipes import did_you_mean
 from features.spec import SCHEMA_VERSION, canonical_json, check_schema
 from features.store import FeatureStore
 from train.batch import Batch, Item, collate
-from train.checkpoint import TENSORS, check_projectors, load_projectors, read_projector_config
+from train.checkpoint import (
+    TENSORS,
+    check_projectors,
+    find_projectors,
+    load_projectors,
+    read_projector_config,
+)
 from train.decode import decode_greedily
 from train.image_llm import ImageLLM, base_digest, load_image_llm
 from train.prompt import Prompter
@@ -105,7 +111,7 @@ def generate(
         config: the split and how to decode.
         base: the Image LLM in front of which the run's projectors were trained.
         dataset: names the annotations.
-        run: folder of the run, with `projectors/` in it.
+        run: folder of the run, or of exported or imported projectors (find_projectors).
         store: features of the dataset's videos.
 
     Raises:
@@ -117,13 +123,14 @@ def generate(
     """
     samples = _load_split(dataset, config.split)
     folder = eval_folder(run, config.split)
-    meta = _describe(config, base, dataset, samples, run / "projectors", store)
+    projectors = find_projectors(run)
+    meta = _describe(config, base, dataset, samples, projectors, store)
     done = _answered(folder, meta) if config.resume else set()
     if len(done) == len(samples):
         Console().print(f"{folder}: answered before from the same checkpoint; reused")
         return folder
     llm = load_image_llm(base, config.torch_device, config.torch_dtype)
-    projector = load_projectors(run / "projectors", llm, store.spec)
+    projector = load_projectors(projectors, llm, store.spec)
     videos = VideoReader(store, projector.switches.spatial_window)
     model = VideoLLM.of(projector, llm).eval()
     _make_ready(folder, meta, keep=bool(done))
@@ -226,12 +233,12 @@ def _describe(
     trained = read_projector_config(projectors)
     digest = base_digest(base)
     check_projectors(trained, projectors, base.name, digest, store.spec)
-    if template_of(trained.prompt) != template_of(base.prompt):
+    if template_of(trained.base.prompt) != template_of(base.prompt):
         raise FingerprintError(
             "these projectors were trained behind another prompt",
             where=projectors,
             got=repr(base.prompt),
-            wanted=repr(trained.prompt),
+            wanted=repr(trained.base.prompt),
             do="say --prompt with the one of then",
         )
     switches = asdict(trained.switches)

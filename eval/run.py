@@ -77,7 +77,7 @@ def evaluate(
         config: the split and how to decode.
         base: the Image LLM the run was trained on.
         dataset: names the annotations of the split.
-        run: folder of the run, with `projectors/` in it.
+        run: folder of the run, or of exported or imported projectors.
         store: features of the dataset's videos.
         judge: the offline judge unless given.
         min_coverage: share of the questions that must have been judged for a headline.

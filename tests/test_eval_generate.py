@@ -93,8 +93,8 @@ def save_run(run: Path, base: BaseConfig, store: FeatureStore, seed: int = 0) ->
     llm = load_image_llm(base)
     switches = ProjectorSwitches(temporal_module="random")
     projector = VideoProjector(llm.aligner, llm.hidden_size, switches, seed)
-    digest = store.content_digest
-    facts = ProjectorConfig("mini", llm.digest, SPEC, digest, switches, base.prompt, seed, 0)
+    chain = (llm.digest, SPEC, store.content_digest, "tiny", "q" * 64)
+    facts = ProjectorConfig(base, *chain, switches, seed, steps=0)
     save_projectors(run / "projectors", projector, facts)
     return run
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from features.config import BaseConfig
+from features.durable import file_sha256
 from features.errors import CheckpointError, FingerprintError, StoreError
 from features.spec import FeatureSpec
 from train.checkpoint import (
@@ -33,9 +34,12 @@ def saved(folder: Path, base: ImageLLM, switches: ProjectorSwitches) -> VideoPro
     with torch.no_grad():
         for parameter in projector.parameters():
             parameter += torch.randn_like(parameter)
-    config = ProjectorConfig("mini", base.digest, SPEC, "c" * 64, switches, "paper", 3, 10)
+    recipe = BaseConfig("mini", "assets/mini", prompt="paper", stop=("</s>",))
+    facts = (base.digest, SPEC, "c" * 64, "demo", "q" * 64, switches)
+    config = ProjectorConfig(recipe, *facts, seed=3, steps=10)
     save_projectors(folder, projector, config)
-    assert read_projector_config(folder) == config
+    digest = file_sha256(folder / "projectors.safetensors")
+    assert read_projector_config(folder) == replace(config, sha256=digest)
     return projector
 
 
@@ -86,6 +90,9 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path, base) -> None:
     save_file({**tensors, name: torch.zeros(3)}, path)
     with pytest.raises(CheckpointError, match=name):
         load_projectors(tmp_path, base, SPEC)
+    save_file({**tensors, name: tensors[name] + 1}, path)
+    with pytest.raises(CheckpointError, match=r"another file.*projectors\.safetensors.*sha256"):
+        load_projectors(tmp_path, base, SPEC)
     path.write_bytes(b"torn")
     with pytest.raises(CheckpointError, match="cannot read"):
         load_projectors(tmp_path, base, SPEC)
@@ -95,5 +102,8 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path, base) -> None:
         load_projectors(tmp_path, base, SPEC)
     del config["seed"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="seed"):
+    with pytest.raises(CheckpointError, match=r"missing fields.*\['seed'\].*train"):
+        load_projectors(tmp_path, base, SPEC)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "seed": 3, "base": "mini"}))
+    with pytest.raises(CheckpointError, match="not a projector config"):
         load_projectors(tmp_path, base, SPEC)

@@ -1,13 +1,15 @@
-"""The model card beside trained projectors: what they are, and under whose licences."""
+"""The model card beside projectors: what they are, and under whose licences."""
 
 from __future__ import annotations
 
-from features.config import BaseConfig, DatasetConfig
 from train.checkpoint import ProjectorConfig
 
-_CARD = """# {experiment}: projectors that make a Video LLM of {base}
+CARD = "README.md"
+TRAINED = """Trained by RED-VILLM: the alignment module of the Image LLM and a temporal copy of it,
+nothing else."""
+_CARD = """# {title}: projectors that make a Video LLM of {base}
 
-Trained by RED-VILLM: the alignment module of the Image LLM and a temporal copy of it, nothing else.
+{origin}
 Of no use without the base and features of its vision tower.
 
 | | |
@@ -23,25 +25,40 @@ Of no use without the base and features of its vision tower.
 | feature fingerprint | `{fingerprint}` |
 | feature content | `{content}` |
 
+```python
+import pipelines
+model = pipelines.load("this folder")
+print(model.answer("clip.mp4", "what happens in this video"))
+```
+
 Weights that are derived from a base carry its licence's terms: read it before you share them.
 """
 
 
 def model_card(
-    experiment: str, base: BaseConfig, dataset: DatasetConfig, config: ProjectorConfig
+    title: str, data_licence: str, config: ProjectorConfig, origin: str = TRAINED
 ) -> str:
-    """Markdown."""
+    """Markdown.
+
+    Args:
+        title: name of the experiment, or of what was imported.
+        data_licence: licence of the videos and annotations.
+        config: the projectors'.
+        origin: who made them, in a sentence.
+    """
+    base = config.base
     return _CARD.format(
-        experiment=experiment,
+        title=title,
+        origin=origin,
         base=base.name,
         checkpoint=base.checkpoint,
         base_licence=base.licence,
-        data=dataset.name,
-        data_licence=dataset.licence,
+        data=config.dataset,
+        data_licence=data_licence,
         frames=config.spec.num_frames,
         prompt=base.prompt.replace("\n", "\\n").replace("|", "\\|"),
         switches=config.switches,
-        steps=config.steps,
+        steps="unknown" if config.steps is None else config.steps,
         seed=config.seed,
         fingerprint=config.spec.fingerprint[:16],
         content=config.store_digest[:16],

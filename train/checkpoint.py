@@ -1,22 +1,27 @@
 """Trained projectors on disk: their tensors and the chain of what they came from.
 
-A folder with projectors.safetensors (trainable tensors, a shared one once) and config.json (base,
-feature spec, store content, switches, seed). Projectors mean nothing in front of another LLM or on
-other features, so loading compares both and refuses.
+A folder with projectors.safetensors (trainable tensors, a shared one once) and config.json (the
+base's recipe, feature spec, digests, switches, seed): whoever has it needs nothing of the run that
+made it. Projectors mean nothing in front of another LLM or on other features, so loading compares
+both and refuses.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
+from torch import Tensor
 
 from features.checkpoint_files import read_json
+from features.config import BaseConfig
 from features.durable import replace_file
 from features.errors import CheckpointError
 from features.spec import SCHEMA_VERSION, FeatureSpec, check_schema, require_same
@@ -24,33 +29,39 @@ from train.image_llm import ImageLLM
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.video_llm import trainable
 
-TENSORS, CONFIG = "projectors.safetensors", "config.json"
+PROJECTORS, TENSORS, CONFIG = "projectors", "projectors.safetensors", "config.json"
 
 
 @dataclass(frozen=True)
 class ProjectorConfig:
-    """Where projectors come from."""
+    """Where projectors come from. Of imported ones, what nobody knows is `imported`."""
 
-    base: str
-    """The base's name."""
+    base: BaseConfig
+    """The recipe of the base, by which it can be loaded again; training budgets are not kept."""
     base_digest: str
     """train.image_llm.base_digest: alignment module, the LLM's last norm and its configuration."""
     spec: FeatureSpec
     """The features they were trained on."""
     store_digest: str
     """Content digest of the store they were trained on."""
+    dataset: str
+    """Name of the dataset they were trained on."""
+    questions: str
+    """features.annotations.annotations_digest of the training questions."""
     switches: ProjectorSwitches
     """What was trained."""
-    prompt: str
-    """Template, or the name of one, behind which it was trained."""
     seed: int
     """Seed of fresh weights and of the order of questions."""
-    steps: int
-    """Optimizer steps; 0 is the untuned base."""
+    steps: int | None
+    """Optimizer steps; 0 is the untuned base, None is unknown (imported)."""
+    sha256: str = ""
+    """Of the file projectors.safetensors; filled in when it is written."""
 
     def to_dict(self) -> dict[str, Any]:
         """As written to config.json."""
-        return {"schema": SCHEMA_VERSION, **asdict(self), "spec": self.spec.to_dict()}
+        record = {"schema": SCHEMA_VERSION, **asdict(self), "spec": self.spec.to_dict()}
+        del record["base"]["budgets"]
+        return record
 
     @classmethod
     def from_dict(cls, record: dict[str, Any], where: object) -> ProjectorConfig:
@@ -61,24 +72,46 @@ class ProjectorConfig:
             CheckpointError: fields are missing or unknown.
         """
         check_schema(record, where)
+        given = {k: v for k, v in record.items() if k != "schema"}
+        if wrong := sorted({field.name for field in fields(cls)} ^ set(given)):
+            do = "train (or import) again, or use the release that wrote it"
+            what = "unknown or missing fields in a projector config"
+            raise CheckpointError(what, where=where, got=wrong, do=do)
         try:
-            return cls(
-                spec=FeatureSpec.from_dict(record["spec"], where),
-                switches=ProjectorSwitches(**record["switches"]),
-                **{k: v for k, v in record.items() if k not in ("schema", "spec", "switches")},
-            )
-        except (KeyError, TypeError) as error:
+            base = given["base"]
+            given["base"] = BaseConfig(**base | {"stop": tuple(base["stop"])})
+            given["switches"] = ProjectorSwitches(**given["switches"])
+            given["spec"] = FeatureSpec.from_dict(given["spec"], where)
+            return cls(**given)
+        except (AttributeError, KeyError, TypeError) as error:
             raise CheckpointError("not a projector config", where=where, got=error) from error
+
+
+def projector_files(tensors: Mapping[str, Tensor], config: ProjectorConfig) -> dict[str, bytes]:
+    """The two files by name, config.json last: it names the other's sha256."""
+    data = save({k: t.detach().cpu().contiguous() for k, t in tensors.items()})
+    config = replace(config, sha256=hashlib.sha256(data).hexdigest())
+    return {TENSORS: data, CONFIG: (json.dumps(config.to_dict(), indent=2) + "\n").encode()}
 
 
 def save_projectors(folder: Path, projector: VideoProjector, config: ProjectorConfig) -> None:
     """Write the two files; config.json comes last, so its presence means that both are whole."""
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
-    tensors = {k: p.detach().cpu().contiguous() for k, p in trainable(projector).items()}
-    save_file(tensors, folder / TENSORS)
-    text = json.dumps(config.to_dict(), indent=2) + "\n"
-    replace_file(folder / CONFIG, text.encode(), "projectors")
+    for name, data in projector_files(trainable(projector), config).items():
+        replace_file(folder / name, data, "projectors")
+
+
+def find_projectors(path: Path) -> Path:
+    """The folder with the two files: `projectors/` of a run, or `path` itself.
+
+    Raises:
+        CheckpointError: neither has them.
+    """
+    for folder in (path / PROJECTORS, path):
+        if (folder / CONFIG).is_file():
+            return folder
+    wanted = "the folder of a run, its projectors/, or an exported or imported folder"
+    raise CheckpointError("no projectors there", where=path, wanted=wanted)
 
 
 def read_projector_config(folder: Path) -> ProjectorConfig:
@@ -103,7 +136,7 @@ def check_projectors(
         base_digest,
         config.base_digest,
         ours_is=f"base {base}",
-        theirs_is=f"{folder} (base {config.base})",
+        theirs_is=f"{folder} (base {config.base.name})",
     )
     require_same(
         "feature fingerprint",
@@ -119,14 +152,16 @@ def load_projectors(folder: Path, base: ImageLLM, spec: FeatureSpec) -> VideoPro
 
     Raises:
         FingerprintError: they were trained for another base or on other features.
-        CheckpointError: a tensor is missing, superfluous or of another shape.
+        CheckpointError: a tensor is missing, superfluous or of another shape, or the file is not
+            the one that config.json is about.
     """
     config = read_projector_config(folder)
     check_projectors(config, folder, base.name, base.digest, spec)
     projector = VideoProjector(base.aligner, base.hidden_size, config.switches, config.seed)
     parameters = trainable(projector)
     try:
-        tensors = load_file(folder / TENSORS)
+        data = (folder / TENSORS).read_bytes()
+        tensors = load(data)
     except (OSError, SafetensorError) as error:
         raise CheckpointError("cannot read the file", where=folder / TENSORS, got=error) from error
     wrong = sorted(set(parameters) ^ set(tensors)) or [
@@ -134,7 +169,20 @@ def load_projectors(folder: Path, base: ImageLLM, spec: FeatureSpec) -> VideoPro
     ]
     if wrong:
         raise CheckpointError("missing, superfluous or misshapen tensors", where=folder, got=wrong)
+    check_tensors(data, config, folder)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
     return projector
+
+
+def check_tensors(data: bytes, config: ProjectorConfig, folder: Path) -> None:
+    """Refuse a file of tensors that changed since config.json was written.
+
+    Raises:
+        CheckpointError: naming both digests.
+    """
+    if (found := hashlib.sha256(data).hexdigest()) != config.sha256:
+        got, wanted = f"sha256 {found[:16]}", f"{config.sha256[:16]}, as {CONFIG} says"
+        do = "copy the folder again"
+        raise CheckpointError("another file", where=folder / TENSORS, got=got, wanted=wanted, do=do)

@@ -21,12 +21,13 @@ import torch
 import yaml
 from rich.console import Console
 
+from features.annotations import annotations_digest
 from features.config import BaseConfig, Budget
 from features.device import intra_op_threads, pick_device, pick_dtype
 from features.durable import replace_file
 from features.errors import ConfigError
 from features.spec import IMPORTED, SCHEMA_VERSION
-from train.card import model_card
+from train.card import CARD, model_card
 from train.checkpoint import ProjectorConfig, save_projectors
 from train.distributed import is_rank_zero
 from train.image_llm import ImageLLM, base_digest, load_image_llm
@@ -171,19 +172,21 @@ def _fit(job: _Job, run: Path, state: Path | None) -> dict[str, Any]:
         steps = module.validation.best_step
         _restore(projector, module.validation.best)
     facts = ProjectorConfig(
-        base=base.name,
+        base=job.base,
         base_digest=base.digest,
         spec=job.data[0].features.spec,
         store_digest=content_of(job.data),
+        dataset=job.name,
+        questions=annotations_digest([s for part in samples_of(job.data, "train") for s in part]),
         switches=config.switches,
-        prompt=job.base.prompt,
         seed=config.seed,
         steps=steps,
     )
     if is_rank_zero():
         save_projectors(run / PROJECTORS, projector, facts)
-        card = model_card(config.experiment, job.base, job.data[0].dataset, facts)
-        (run / PROJECTORS / "README.md").write_text(card, encoding="utf-8")
+        licences = dict.fromkeys(one.dataset.licence for one in job.data)
+        card = model_card(config.experiment, "; ".join(licences), facts)
+        (run / PROJECTORS / CARD).write_text(card, encoding="utf-8")
     return {
         "schema": SCHEMA_VERSION,
         "seconds": round(time.perf_counter() - started, 2),
