@@ -29,7 +29,7 @@ WHERE = --base $(BASE) --dataset $(DATASET) $(call flag,VIDEOS,videos) \
 	$(call flag,ANNOTATIONS,annotations) --features $(FEATURES) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check data extract train eval reeval report inspect rehearse gpu-check bench-extract mini clean
+.PHONY: help setup demo test soak check data extract train eval reeval report export inspect rehearse gpu-check bench-extract mini clean
 
 help: ## this list
 	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
@@ -69,6 +69,9 @@ reeval: $(STAMP) ## evaluate every run of DATASET again; only what is missing is
 
 report: $(STAMP) ## report.json and report.html of DATASET's evaluated runs
 	@$(RUN) report $(WHERE) --split $(SPLIT) $(ARGS)
+
+export: $(STAMP) ## a trained run as a folder to share: CHECKPOINT=run folder ARGS=folder to make
+	@$(RUN) export '$(or $(CHECKPOINT),$(RUNS)/$(DATASET)/$(EXPERIMENT)/seed-$(SEED))' $(ARGS)
 
 inspect: $(STAMP) ## what BASE is (recipe, folder or hub id), and whether its files are whole
 	@$(RUN) inspect $(WHERE) $(ARGS)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from features.errors import CheckpointError
 
+_UNREADABLE = (OSError, SafetensorError, RuntimeError, UnpicklingError, EOFError, TypeError)
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -95,14 +96,14 @@ class CheckpointFiles(Mapping[str, Tensor]):
     moved; memory holds one tensor at a time more than what is kept.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Opens every weight file of `folder`.
+    def __init__(self, where: Path) -> None:
+        """Opens every weight file of a folder, or the one file.
 
         Raises:
             CheckpointError: a file is missing, damaged or truncated, or a tensor is in two files.
         """
         self._readers: dict[str, Any] = {}
-        self.paths = weight_files(folder)
+        self.paths = [where] if where.is_file() else weight_files(where)
         for path in self.paths:
             try:
                 file: Any
@@ -110,8 +111,9 @@ class CheckpointFiles(Mapping[str, Tensor]):
                     file = safe_open(path, framework="pt")
                 else:
                     file = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                    _check_table(file)
                 names = list(file.keys())
-            except (OSError, SafetensorError, RuntimeError, UnpicklingError, EOFError) as error:
+            except _UNREADABLE as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 do = "download the file again"
                 raise CheckpointError(
@@ -139,6 +141,14 @@ class CheckpointFiles(Mapping[str, Tensor]):
         if isinstance(reader, dict):
             return tuple(reader[name].shape)
         return tuple(reader.get_slice(name).get_shape())
+
+
+def _check_table(found: object) -> None:
+    if not isinstance(found, dict):
+        raise TypeError(f"a {type(found).__name__}, no table of tensors")
+    strange = [k for k, v in found.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
+    if strange:
+        raise TypeError(f"{strange[0]!r} is no tensor")
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:

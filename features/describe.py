@@ -30,10 +30,13 @@ def load_base(name: str) -> BaseConfig:
         ConfigError: no such recipe.
         CheckpointError: no such checkpoint, or one that we cannot take apart.
     """
+    return describe(name) if is_checkpoint(name) else load_recipe("bases", name, BaseConfig)
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether a base is named by its checkpoint (folder or hub id), not by a recipe."""
     is_folder = (Path(name) / "config.json").is_file()
-    if is_folder or ("/" in name and not name.endswith((".yaml", ".yml"))):
-        return describe(name)
-    return load_recipe("bases", name, BaseConfig)
+    return is_folder or ("/" in name and not name.endswith((".yaml", ".yml")))
 
 
 def describe(checkpoint: str) -> BaseConfig:

@@ -31,10 +31,16 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device, accelerated: torch.dtype) -> torch.dtype:
-    """The dtype of that name; `auto` is float32 on a CPU and `accelerated` elsewhere."""
+    """The dtype of that name; `auto` is float32 on a CPU and `accelerated` elsewhere.
+
+    Raises:
+        ConfigError: no such dtype.
+    """
     if name == "auto":
         return torch.float32 if device.type == "cpu" else accelerated
-    found: torch.dtype = getattr(torch, name)
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise ConfigError("no such dtype", got=name, wanted="auto, float32, bfloat16, float16, ...")
     return found
 
 

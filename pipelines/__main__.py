@@ -26,6 +26,8 @@ STAGES = {
     "train": "stage 2: train the projectors on cached features",
     "eval": "stage 3: answer a split's questions and judge the answers",
     "report": "stage 4: report.json and report.html of evaluated runs",
+    "export": "a trained run as a folder that can be shared: export RUN TARGET",
+    "import-projector": "Video-ChatGPT's mm_projector: import-projector FILE TARGET --base BASE",
     "store": "feature stores: verify, info, convert, merge, import, export, gc",
     "inspect": "what a base is, and whether its files are whole: inspect BASE",
     "mini": "train the embedded base from scratch",
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
         print("usage: python -m pipelines <stage> [--config recipe.yaml] [--key value ...]\n")
-        print("\n".join(f"  {name:9} {text}" for name, text in STAGES.items()))
+        print("\n".join(f"  {name:16} {text}" for name, text in STAGES.items()))
         print("\n`python -m pipelines <stage> --help` lists its options.")
         return 0
     _quieten()

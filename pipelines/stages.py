@@ -190,6 +190,24 @@ def run_report(where: Selection, config: ReportConfig) -> None:
     console.print(f"report: {root / 'report.html'}")
 
 
+def run_export(options: Any) -> None:
+    """`export`."""
+    from train.export import export
+
+    console.print(f"exported: {export(options)}")
+
+
+def run_import_projector(options: Any) -> None:
+    """`import-projector`: what was not used is said by name."""
+    from features.describe import load_base
+    from train.import_projector import import_projector
+
+    unused = import_projector(options, load_base(options.base))
+    for name, reason in unused.items():
+        console.print(f"not used: {name} ({reason})", markup=False)
+    console.print(f"imported: {options.target}")
+
+
 def run_inspect(where: Selection) -> None:
     """`inspect`."""
     from pipelines.inspect_base import inspect_base
@@ -248,6 +266,18 @@ def _eval_configs() -> tuple[type[Any], ...]:
     return Selection, Choice, GenerateConfig
 
 
+def _export_configs() -> tuple[type[Any], ...]:
+    from train.export import ExportOptions
+
+    return (ExportOptions,)
+
+
+def _import_projector_configs() -> tuple[type[Any], ...]:
+    from train.import_projector import ImportOptions
+
+    return (ImportOptions,)
+
+
 def _mini_configs() -> tuple[type[Any], ...]:
     from pipelines.mini import MiniConfig
 
@@ -273,6 +303,8 @@ STAGES = {
     "train": Stage(_train_configs, run_train),
     "eval": Stage(_eval_configs, run_eval),
     "report": Stage(lambda: (Selection, ReportConfig), run_report),
+    "export": Stage(_export_configs, run_export, ("run", "target")),
+    "import-projector": Stage(_import_projector_configs, run_import_projector, ("file", "target")),
     "inspect": Stage(lambda: (Selection,), run_inspect),
     "mini": Stage(_mini_configs, run_mini),
     "rehearse": Stage(_rehearse_configs, run_rehearse),

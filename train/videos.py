@@ -10,7 +10,7 @@ from torch import Tensor
 
 from features.errors import StoreError
 from features.pooling import window_pool
-from features.store import FeatureStore
+from features.store import FeatureStore, VideoFeatures
 
 NOT_EXTRACTED = "not-extracted"
 """Why a question is lost whose video the store has never seen."""
@@ -22,6 +22,23 @@ class Video:
 
     temporal: Float[Tensor, "T D"]
     spatial: Float[Tensor, "N D"]
+
+    @classmethod
+    def of(cls, stored: VideoFeatures, spatial_window: int, where: object) -> Video:
+        """From what a store holds, with the patches pooled in windows.
+
+        Raises:
+            StoreError: a feature is not finite.
+        """
+        # torch, not numpy: ten times as fast from float16.
+        temporal = torch.from_numpy(stored.temporal).float()
+        spatial = torch.from_numpy(stored.spatial).float()
+        if not (_is_finite(temporal) and _is_finite(spatial)):
+            do = "verify the store, extract again"
+            raise StoreError("a stored feature is not finite", where=where, do=do)
+        if spatial_window > 1:
+            spatial = window_pool(spatial, spatial_window)
+        return cls(temporal, spatial)
 
 
 class VideoReader:
@@ -46,20 +63,8 @@ class VideoReader:
     def __getitem__(self, video_id: str) -> Video:
         if video_id in self._cache:
             return self._cache[video_id]
-        stored = self._store[video_id]
-        # torch, not numpy: ten times as fast from float16.
-        temporal = torch.from_numpy(stored.temporal).float()
-        spatial = torch.from_numpy(stored.spatial).float()
-        if not (_is_finite(temporal) and _is_finite(spatial)):
-            raise StoreError(
-                "a stored feature is not finite",
-                where=video_id,
-                do="verify the store, extract again",
-            )
-        if self._window > 1:
-            spatial = window_pool(spatial, self._window)
-        video = Video(temporal, spatial)
-        self._cache_bytes -= temporal.nbytes + spatial.nbytes
+        video = Video.of(self._store[video_id], self._window, video_id)
+        self._cache_bytes -= video.temporal.nbytes + video.spatial.nbytes
         if self._cache_bytes >= 0:
             self._cache[video_id] = video
         return video
