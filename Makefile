@@ -23,10 +23,14 @@ export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-# what is set on the command line becomes an option of the stage, what is not stays its default
+# what is set on the command line becomes an option of the stage, what is not stays its default;
+# base and dataset are the recipe's unless they are set on the command line or in the environment
 flag = $(if $(strip $($(1))),--$(2) $($(1)))
-WHERE = --base $(BASE) --dataset $(DATASET) $(call flag,VIDEOS,videos) \
-	$(call flag,ANNOTATIONS,annotations) --features $(FEATURES) --runs $(RUNS)
+given = $(if $(filter-out file,$(origin $(1))),$(call flag,$(1),$(2)))
+WHERE = --config $(CONFIG) $(call given,BASE,base) $(call given,DATASET,dataset) \
+	$(call flag,VIDEOS,videos) $(call flag,ANNOTATIONS,annotations) \
+	--features $(FEATURES) --runs $(RUNS)
+one_of = $(if $(strip $(CHECKPOINT)),--checkpoint '$(CHECKPOINT)',$(1))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test soak check data extract train eval reeval report export inspect rehearse gpu-check bench-extract mini clean
@@ -34,7 +38,7 @@ WHERE = --base $(BASE) --dataset $(DATASET) $(call flag,VIDEOS,videos) \
 help: ## this list
 	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
-	@echo "Variables (now): BASE=$(BASE) DATASET=$(DATASET) EXPERIMENT=$(EXPERIMENT) SEEDS=$(SEEDS) SEED=$(SEED)"
+	@echo "Variables (now; BASE and DATASET are the recipe's where it names them): BASE=$(BASE) DATASET=$(DATASET) EXPERIMENT=$(EXPERIMENT) SEEDS=$(SEEDS) SEED=$(SEED)"
 	@echo "  VIDEOS=dir ANNOTATIONS=file for your own data; FEATURES=$(FEATURES) RUNS=$(RUNS) CHECKPOINT= SPLIT=$(SPLIT)"
 	@echo "  EXECUTOR=$(EXECUTOR) (auto, serial, ray) WORKERS= RAY_ADDRESS= PART=i/n SPECS='50 100' DRY_RUN=1"
 	@echo "  CONFIG=file.yaml ARGS='--key value'; FEATURES may be s3://bucket/prefix"
@@ -52,20 +56,20 @@ demo: $(STAMP) ## videos to judged report on the embedded base: 8 minutes, 2 cor
 	@$(RUN) demo --seeds $(SEEDS) --features $(FEATURES) --runs $(RUNS) --executor $(EXECUTOR) $(ARGS)
 
 data: $(STAMP) ## what is there of DATASET (of all sets without it) and what is not; no downloads
-	@$(RUN) data $(if $(filter-out file,$(origin DATASET)),--dataset $(DATASET)) $(call flag,VIDEOS,videos) $(call flag,ANNOTATIONS,annotations) $(ARGS)
+	@$(RUN) data $(call given,DATASET,dataset) $(call flag,VIDEOS,videos) $(call flag,ANNOTATIONS,annotations) $(ARGS)
 
 extract: $(STAMP) ## stage 1: sampled frames through the frozen ViT, pooled, into a checksummed store
 	@$(RUN) extract $(WHERE) --executor $(EXECUTOR) $(call flag,WORKERS,workers) $(call flag,PART,part) \
 		$(if $(strip $(SPECS)),--specs '$(SPECS)') $(if $(filter-out 0,$(DRY_RUN)),--dry_run) $(ARGS)
 
 train: $(STAMP) ## stage 2: train the projectors on cached features (EXPERIMENT, SEED)
-	@$(RUN) train --config $(CONFIG) $(WHERE) --seed $(SEED) $(ARGS)
+	@$(RUN) train $(WHERE) --seed $(SEED) $(ARGS)
 
 eval: $(STAMP) ## stage 3: answer SPLIT's questions and judge them (CHECKPOINT=run folder or glob)
-	@$(RUN) eval $(WHERE) --checkpoint '$(or $(CHECKPOINT),$(RUNS)/$(DATASET)/$(EXPERIMENT)/seed-$(SEED))' --split $(SPLIT) $(ARGS)
+	@$(RUN) eval $(WHERE) $(call one_of,--seed '$(SEED)') --split $(SPLIT) $(ARGS)
 
 reeval: $(STAMP) ## evaluate every run of DATASET again; only what is missing is computed
-	@$(RUN) eval $(WHERE) --checkpoint '$(or $(CHECKPOINT),$(RUNS)/$(DATASET)/*/seed-*)' --split $(SPLIT) $(ARGS)
+	@$(RUN) eval $(WHERE) $(call one_of,--experiment '*' --seed '*') --split $(SPLIT) $(ARGS)
 
 report: $(STAMP) ## report.json and report.html of DATASET's evaluated runs
 	@$(RUN) report $(WHERE) --split $(SPLIT) $(ARGS)

@@ -41,7 +41,7 @@ def recipe_path(kind: Literal["bases", "datasets", "experiments"], name: str) ->
     if not path.is_file():
         known = [file.stem for file in (RECIPES / kind).glob("*.yaml")]
         raise ConfigError(
-            f"no such {kind[:-1]}", where=path, got=name, do=did_you_mean(name, known)
+            f"no such {kind[:-1]}", where=path, got=name, do=did_you_mean(path.stem, known)
         )
     return path
 

@@ -96,6 +96,7 @@ def _run(name: str, description: str, stage: Stage, args: list[str]) -> int:
     import jsonargparse
 
     from features.errors import ConfigError
+    from pipelines.selection import Selection
 
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     classes = stage.configs()
@@ -110,6 +111,10 @@ def _run(name: str, description: str, stage: Stage, args: list[str]) -> int:
         parser.add_class_arguments(cls, skip=known)
         known |= {field.name for field in dataclasses.fields(cls)}
     options = list(parser.get_defaults().keys())
+    if Selection in classes and any(arg.startswith("--config") for arg in args):
+        from pipelines.experiment import read_recipes
+
+        args = read_recipes(args, known)
     flags = {f"--{f.name}" for cls in classes for f in dataclasses.fields(cls) if f.type == "bool"}
     try:
         namespace = parser.instantiate(parser.parse_args(_spell_out(args, flags)))

@@ -38,8 +38,12 @@ class Stage:
 class Choice:
     """Which runs a stage works on."""
 
-    checkpoint: str
-    """Run folder, or a glob of them (quoted)."""
+    checkpoint: str | None = None
+    """Run folder, or a glob of them (quoted), instead of what follows."""
+    experiment: str = "red-villm"
+    """The experiment whose run on this dataset is meant; a glob (quoted) for several."""
+    seed: str = "0"
+    """Its seed; a glob (quoted) for several."""
     min_coverage: float = 0.99
     """Share of the questions that must have been judged for a headline."""
 
@@ -149,10 +153,12 @@ def run_eval(where: Selection, choice: Choice, config: Any) -> int:
     from features.errors import RedVillmError
     from features.store import FeatureStore
 
-    folders = sorted(Path(p) for p in glob.glob(choice.checkpoint) if Path(p).is_dir())
-    if not folders:
-        raise ConfigError("no run folder there", got=choice.checkpoint, do="run `make train` first")
     base, dataset = where.load_base(), where.load_dataset()
+    run = where.runs / dataset.name / choice.experiment / f"seed-{choice.seed}"
+    pattern = choice.checkpoint or str(run)
+    folders = sorted(Path(p) for p in glob.glob(pattern) if Path(p).is_dir())
+    if not folders:
+        raise ConfigError("no run folder there", got=pattern, do="run `make train` first")
     store = FeatureStore(find_store(where))
     failed = 0
     for folder in folders:
@@ -184,7 +190,7 @@ def run_report(where: Selection, config: ReportConfig) -> None:
         raise ConfigError("nothing evaluated there", where=root, do="run `make eval` first")
     runs = [NamedRun(name, tuple(folders)) for name, folders in found.items() if name != "replaced"]
     store = FeatureStore(find_store(where))
-    types = TYPE_NAMES.get(dataset.removesuffix("-qa"), ())
+    types = TYPE_NAMES.get(dataset.removesuffix("-qa").removesuffix("-zh"), ())
     report = build_report(runs, root, seconds={}, fingerprints={}, store=store, type_names=types)
     console.print(terminal_table(report))
     console.print(f"report: {root / 'report.html'}")

@@ -17,14 +17,14 @@ from features.checkpoint_files import (
 from features.config import BaseConfig, DatasetConfig
 from features.errors import CheckpointError, ConfigError
 from features.recipes import RECIPES, load_recipe, read_recipe
-from train.options import TrainConfig
+from pipelines.experiment import Experiment
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads(path: Path) -> None:
-    kinds = {"bases": BaseConfig, "datasets": DatasetConfig, "experiments": TrainConfig}
+    kinds = {"bases": BaseConfig, "datasets": DatasetConfig, "experiments": Experiment}
     recipe = load_recipe(path.parent.name, path.stem, kinds[path.parent.name])
-    named = recipe.experiment if isinstance(recipe, TrainConfig) else recipe.name
+    named = recipe.experiment if isinstance(recipe, Experiment) else recipe.name
     assert named == path.stem
     assert path.read_text().startswith("# "), "a recipe opens with what it is"
 

@@ -53,6 +53,19 @@ WORLDS: dict[str, tuple[dict[str, object], list[str], int]] = {
         ["v_aaaaaaaaaaa.mp4", "v_bbbbbbbbbbb.mkv", "v_ccccccccccc.mp4"],
         4,
     ),
+    "activitynet-zh": (
+        {
+            "VideoInstruct100K_zh.json": [
+                {"q": "这是什么?", "a": "一只猫。", "video_id": "v_aaaaaaaaaaa"}
+            ],
+            "val_q_zh.json": QUESTIONS[:1],
+            "val_a_zh.json": ANSWERS[1:],
+            "test_q_zh.json": QUESTIONS[1:],
+            "test_a_zh.json": ANSWERS[:1],
+        },
+        ["v_aaaaaaaaaaa.mp4", "v_bbbbbbbbbbb.mkv"],
+        3,
+    ),
     "activitynet-qa": (
         {"val_q.json": QUESTIONS, "val_a.json": ANSWERS}
         | {"test_q.json": QUESTIONS, "test_a.json": ANSWERS},
@@ -98,7 +111,7 @@ def lay_out(root: Path, name: str) -> DatasetConfig:
     annotations, videos, _ = WORLDS[name]
     recipe = load_recipe("datasets", name, DatasetConfig)
     for file, rows in annotations.items():
-        path = root / "data" / name / file
+        path = root / "data" / name.removesuffix("-zh") / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(rows if isinstance(rows, str) else json.dumps(rows))
     for video in videos:
@@ -159,6 +172,11 @@ def test_recipes_know_what_was_published(name: str) -> None:
     """The numbers of the facts page; ActivityNet-QA's are counted from its files of today."""
     published = {
         "activitynet": {"train": (100_010, 13_303), "val": (18_000, 1_800), "test": (8_000, 800)},
+        "activitynet-zh": {
+            "train": (100_010, 13_303),
+            "val": (18_000, 1_800),
+            "test": (8_000, 800),
+        },
         "activitynet-qa": {"val": (18_000, 1_800), "test": (8_000, 800)},
         "vcgbench": {"generic": (1_996, 499), "temporal": (499, 499), "consistency": (499, 499)},
         "msvd-qa": {"val": (6_415, 245), "test": (13_157, 504)},

@@ -8,6 +8,7 @@ import torch
 
 from features.config import BaseConfig
 from features.errors import AnnotationError, ConfigError, RedVillmError
+from features.prompts import TEMPLATES
 from train.image_llm import load_image_llm
 from train.prompt import IGNORE, Prompter
 from train.splice import splice
@@ -68,6 +69,58 @@ def test_a_bad_template_is_refused(prompt: str, mini_dir: Path) -> None:
     base = BaseConfig("mini", str(mini_dir), prompt=prompt)
     with pytest.raises(ConfigError, match="names its parts once"):
         Prompter.of(base, load_image_llm(base))
+
+
+BEHIND = {
+    "paper": "User: {question}<image> Assistant:",
+    "llava-1.5": "USER: {question}\n<image> ASSISTANT:",
+    "vicuna-v1-start-end": "USER: {question}\n<im_start><image><im_end> ASSISTANT:",
+    "qwen-raw": "{question}\nPicture 1: <img><image></img> Answer:",
+    "qwen-chatml-zh": "<|im_start|>user\n{question}\nPicture 1: <img><image></img><|im_end|>\n",
+    "qwen2-vl": "user\n{question}<|vision_start|><image><|vision_end|><|im_end|>\n",
+    "gemma3": "user\n\n\n{question}\n\n<start_of_image><image><end_of_image><end_of_turn>\n",
+}
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_the_video_goes_behind_the_question_with_its_tags(name: str, mini_dir: Path) -> None:
+    base = BaseConfig("mini", str(mini_dir), prompt=name)
+    llm = load_image_llm(base)
+    swapped = Prompter.of(base, llm, video_last=True).template
+    assert BEHIND[name] in swapped
+    assert sorted(swapped) == sorted(TEMPLATES[name]), "nothing is lost or added"
+    assert Prompter.of(base, llm).template == TEMPLATES[name]
+
+
+@pytest.mark.parametrize("prompt", ["{question}<image>", "<image> Q: {question}", "paligemma"])
+def test_a_video_away_from_the_question_cannot_go_behind_it(prompt: str, mini_dir: Path) -> None:
+    base = BaseConfig("mini", str(mini_dir), prompt=prompt)
+    with pytest.raises(ConfigError, match=r"cannot change places.*base mini"):
+        Prompter.of(base, load_image_llm(base), video_last=True)
+
+
+def test_the_video_behind_the_question_renders_to_literal_ids(prompter: Prompter) -> None:
+    behind = replace(prompter, template="USER: {question}\n<image> ASSISTANT:")
+    rendered = behind.render("what moves", "a cross", 3)
+    assert rendered.input_ids.tolist() == [1, 3, 6, 7, 4, 4, 4, 5, 8, 9, 2]
+    assert rendered.labels.tolist() == [IGNORE] * 8 + [8, 9, 2]
+    assert rendered.segment_ids.tolist() == [0] * 7 + [1] * 4
+    assert behind.encode("what moves", "a cross").image_at == 4
+
+
+def test_both_orders_of_the_embedded_base_hold_the_same_tokens(base: BaseConfig) -> None:
+    llm = load_image_llm(base)
+    first, last = (Prompter.of(base, llm, video_last=x) for x in (False, True))
+    orders = [p.render("what colour is the circle", "red", 5) for p in (first, last)]
+    before, behind = (order.input_ids.tolist() for order in orders)
+    text = llm.tokenizer("USER: what colour is the circle")["input_ids"]
+    assert behind[: len(text)] == text
+    assert behind[len(text) : len(text) + 5] == [llm.image_token_id] * 5
+    assert sorted(before) == sorted(behind)
+    assert [order.labels[order.labels != IGNORE].tolist() for order in orders] == [
+        behind[-2:],
+        behind[-2:],
+    ]
 
 
 def test_splice_scatters_valid_tokens_in_order() -> None:

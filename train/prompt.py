@@ -8,6 +8,7 @@ share (0) from one question and its answer (1), for packing several questions a 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,10 @@ IGNORE = -100
 """Label of a token without loss, as in torch and transformers."""
 PADDING_SEGMENT = -1
 """Segment id of padding."""
+QUESTION = "{question}"
+_TAG = r"<(?!bos>)[^<>\s]+>"
+_NEIGHBOURS = re.compile(rf"((?:Picture 1: )?(?:{_TAG})*{IMAGE}(?:{_TAG})*)(\s*)({QUESTION})")
+"""The video with its tags (and Qwen-VL's label), what is between, and the question."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +69,16 @@ class Prompter:
     """The tokenizer's placeholder, if it has one."""
 
     @classmethod
-    def of(cls, base: BaseConfig, llm: ImageLLM) -> Prompter:
-        """The base's own template.
+    def of(cls, base: BaseConfig, llm: ImageLLM, video_last: bool = False) -> Prompter:
+        """The base's own template, or the same with the video behind the question.
 
         Raises:
             ConfigError: unknown name of a template, or one that lacks `<image>` or `{question}`, or
-                has one twice.
+                has one twice; with `video_last` also one whose video is not just before the
+                question.
         """
         template = template_of(base.prompt)
-        for part in (IMAGE, "{question}"):
+        for part in (IMAGE, QUESTION):
             if template.count(part) != 1:
                 raise ConfigError(
                     "a prompt template names its parts once",
@@ -80,6 +86,8 @@ class Prompter:
                     got=repr(base.prompt),
                     wanted=f"{part} exactly once, or one of {', '.join(TEMPLATES)}",
                 )
+        if video_last:
+            template = _video_behind(template, f"base {base.name}")
         template = template.replace(IMAGE, base.image_token)
         ids = llm.image_token_id, llm.stop_ids[0]
         return cls(llm.tokenizer, template, *ids, base.image_token)
@@ -92,7 +100,7 @@ class Prompter:
         Raises:
             AnnotationError: the question holds the image token, or leaves no room for an answer.
         """
-        prompt = self.template.replace("{question}", question.strip())
+        prompt = self.template.replace(QUESTION, question.strip())
         ids = prompt_ids = self._tokenise(prompt)
         if len(prompt_ids) + (answer is not None) > room:
             raise AnnotationError(
@@ -147,3 +155,23 @@ class Prompter:
     ) -> Rendered:
         """Question (and answer) with exactly `num_video_tokens` placeholders."""
         return self.expand(self.encode(question, answer, where=where), num_video_tokens)
+
+
+def _video_behind(template: str, where: str) -> str:
+    """The template in which video and question have changed places.
+
+    Every second sample of Video-ChatGPT's training set has them so (its script
+    `convert_instruction_json_to_training_format.py`).
+
+    Raises:
+        ConfigError: they are not neighbours.
+    """
+    if _NEIGHBOURS.search(template) is None:
+        raise ConfigError(
+            "video and question of the prompt cannot change places",
+            where=where,
+            got=repr(template),
+            wanted=f"{IMAGE}, with nothing but its tags and blanks between it and {QUESTION}",
+            do="give another --prompt, or --video_order first",
+        )
+    return _NEIGHBOURS.sub(r"\3\2\1", template)
