@@ -23,7 +23,8 @@ class Selection:
     base: str = "mini"
     """Base: a recipe of pipelines/recipes/bases, a YAML file, or a checkpoint (folder, hub id)."""
     dataset: str = "demo"
-    """Dataset recipe: a name in pipelines/recipes/datasets, or a YAML file."""
+    """Dataset recipe: a name in pipelines/recipes/datasets, or a YAML file. `train` takes several,
+    as `one+other`."""
     videos: Path | None = None
     """Your own folder of videos, instead of a dataset recipe."""
     annotations: Path | None = None
@@ -35,9 +36,27 @@ class Selection:
     features: str = "data/features"
     """Root of the feature stores: a folder, or s3://bucket/prefix."""
     store: str | None = None
-    """Folder (or prefix) of one store, where several fit."""
+    """Folder (or prefix) of one store, where several fit; of several datasets `one+other`."""
     runs: Path = Path("runs")
     """Root of training runs, predictions and reports."""
+
+    def each(self) -> list[Selection]:
+        """One selection for each of several datasets.
+
+        Raises:
+            ConfigError: not as many stores as datasets, where any is named.
+        """
+        names = self.dataset.split("+") if self.videos is None else [self.dataset]
+        if len(names) == 1:
+            return [self]
+        stores: list[str] | list[None] = [None] * len(names)
+        if self.store is not None:
+            stores = self.store.split("+")
+        if len(stores) != len(names):
+            wanted = f"{len(names)} stores, joined by +, or none"
+            raise ConfigError("one store a dataset", got=self.store, wanted=wanted)
+        pairs = zip(names, stores, strict=True)
+        return [replace(self, dataset=name, store=store) for name, store in pairs]
 
     def load_base(self) -> BaseConfig:
         """The base, with the prompt that was asked for."""

@@ -138,13 +138,16 @@ def run_data(config: Any) -> int:
 
 
 def run_train(where: Selection, config: Any) -> None:
-    """`train`."""
+    """`train`, on one dataset or on several (`activitynet+mine`)."""
+    from train.distributed import is_rank_zero
     from train.run import train
     from train.sources import TrainingData
 
-    run = train(config, where.load_base(), TrainingData(where.load_dataset(), find_store(where)))
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    console.print(f"run: {run} ({metrics['steps']} steps, {metrics['seconds']} s)")
+    data = [TrainingData(each.load_dataset(), find_store(each)) for each in where.each()]
+    run = train(config, where.load_base(), *data)
+    if is_rank_zero():
+        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        console.print(f"run: {run} ({metrics['steps']} steps, {metrics['seconds']} s)")
 
 
 def run_eval(where: Selection, choice: Choice, config: Any) -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,16 +17,19 @@ from features.checkpoint_files import tensors_digest
 from features.config import BaseConfig, Budget, DatasetConfig
 from features.errors import CheckpointError, ConfigError, FingerprintError, RedVillmError
 from features.places import StorePath
-from features.store import create_store
+from features.store import FeatureStore, create_store
 from train import run as run_module
 from train.checkpoint import load_projectors, read_projector_config
 from train.image_llm import load_image_llm
 from train.module import ProjectorTraining
 from train.options import TrainConfig, pick_budget
 from train.projectors import ProjectorSwitches, VideoProjector
+from train.prompt import Prompter
+from train.questions import QuestionDataset, Source
 from train.run import train
-from train.sources import TrainingData
+from train.sources import TrainingData, open_data, samples_of
 from train.video_llm import VideoLLM, trainable
+from train.videos import VideoReader
 
 
 @pytest.fixture
@@ -198,3 +202,54 @@ def test_lightning_checkpoints_hold_what_is_trained_alone(tmp_path: Path, base) 
     del checkpoint["state_dict"]["model.projector.temporal.linear_1.bias"]
     with pytest.raises(CheckpointError, match=r"temporal\.linear_1\.bias"):
         again.on_load_checkpoint(checkpoint)
+
+
+def test_several_datasets_train_together(tmp_path: Path, base) -> None:
+    """Each question finds its own dataset's video, though both have one of that name."""
+    data = [make_data(tmp_path / name, name, seed) for seed, name in enumerate(("one", "two"))]
+    config = TrainConfig(runs=tmp_path / "runs", device="cpu", epochs=1, questions_per_row=2)
+    run = train(config, base, *data)
+    assert run == tmp_path / "runs" / "one+two" / "red-villm" / "seed-0"
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["questions"]["used"] == 76
+    facts = read_projector_config(run / "projectors")
+    assert facts.store_digest not in {FeatureStore.open(one.store).content_digest for one in data}
+    opened = open_data(base, data)
+    sources = [
+        Source(samples, VideoReader(one.features))
+        for one, samples in zip(opened, samples_of(opened, "train"), strict=True)
+    ]
+    image_llm = load_image_llm(base)
+    prompter = Prompter.of(base, image_llm)
+    asked = QuestionDataset(sources, prompter, lambda t, n: t + n, 8, 2048)
+    for index, sample in enumerate(asked.samples):
+        number = ("one", "two").index(sample.sample_id.split("/")[0])
+        stored = opened[number].features[sample.video_id]
+        assert np.array_equal(asked[(index,)].video.spatial.numpy(), stored.spatial)
+    assert len(set(asked.videos)) == 2 * 19
+    with pytest.raises(ConfigError, match="given twice"):
+        train(config, base, data[0], data[0])
+    other = create_store(tmp_path / "other", replace(SPEC, num_frames=4))
+    with pytest.raises(FingerprintError, match="differ in how their features were made"):
+        train(config, base, data[0], TrainingData(data[1].dataset, other))
+
+
+def test_alternating_order_puts_the_video_behind_even_rows(tmp_path: Path, base, data) -> None:
+    store, dataset = data
+    seen = {}
+    original = run_module.QuestionDataset
+
+    class Kept(original):
+        def __init__(self, *args):
+            super().__init__(*args)
+            seen["questions"] = self
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "QuestionDataset", Kept)
+        config = TrainConfig(runs=tmp_path, device="cpu", max_steps=1, video_order="alternating")
+        train(config, base, TrainingData(dataset, store))
+    asked, image = seen["questions"], load_image_llm(base).image_token_id
+    for index, sample in enumerate(asked.samples):
+        ids = asked[(index,)].prompt.input_ids.tolist()
+        row = int(sample.sample_id.split(":")[1])
+        assert (ids.index(image) > 4) == (row % 2 == 0)  # behind the question, or <s> USER :

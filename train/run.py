@@ -225,11 +225,19 @@ def _questions(job: _Job, base: ImageLLM, projector: VideoProjector, split: str)
     ]
     return QuestionDataset(
         sources,
-        Prompter.of(job.base, base),
+        _prompters(job, base),
         projector.num_tokens,
         job.data[0].features.spec.num_frames,
         config.max_length,
     )
+
+
+def _prompters(job: _Job, base: ImageLLM) -> Prompter | tuple[Prompter, Prompter]:
+    """The base's prompt; alternating as Video-ChatGPT's conversion script does it."""
+    first = Prompter.of(job.base, base)
+    if job.config.video_order == "first":
+        return first
+    return Prompter.of(job.base, base, video_last=True), first
 
 
 def _limits(job: _Job, base: ImageLLM) -> tuple[int, int, int]:
