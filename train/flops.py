@@ -70,6 +70,9 @@ class FlopsModel:
 
     linear: int
     """P: weights of the decoder's linear layers, without embedding and vocabulary head."""
+    linear_again: int
+    """Those of P that activation checkpointing computes again. A layer's last one is not among
+    them where nothing but the residual follows: torch stops when it has what it saved."""
     head: int
     """V x H: weights of the vocabulary head."""
     attention_width: int
@@ -77,8 +80,12 @@ class FlopsModel:
     layers: int
 
     def flops(
-        self, tokens: float, answers: float, pairs: float, checkpointing: bool = False
-    ) -> float:
+        self,
+        tokens: int | float,
+        answers: int | float,
+        pairs: int | float,
+        checkpointing: bool = False,
+    ) -> int | float:
         """Least FLOPs of training projectors in front of this frozen LLM.
 
         Forward and input gradient take 2 P a token each, and there are no weight gradients: 4 P.
@@ -89,27 +96,34 @@ class FlopsModel:
             tokens: real ones, padding excluded.
             answers: tokens with a loss.
             pairs: see `visible_pairs`.
-            checkpointing: count each layer's second forward pass too: 6 P and 4 x attention. That
-                is the floor at this setting; work that is needed it is not.
+            checkpointing: count each layer's second forward pass too: nearly 6 P, and 4 x
+                attention. That is the floor at this setting; work that is needed it is not.
         """
-        linear, attention = (6, 4) if checkpointing else (4, 3)
-        pair = 4 * self.attention_width * self.layers
-        return linear * self.linear * tokens + 4 * self.head * answers + attention * pair * pairs
+        linear = 4 * self.linear + 2 * self.linear_again * checkpointing
+        attention = (3 + checkpointing) * 4 * self.attention_width * self.layers
+        return linear * tokens + 4 * self.head * answers + attention * pairs
 
 
 def count_flops_model(llm: PreTrainedModel) -> FlopsModel:
     """The sizes of an LLM, from its layers' features: before it is quantised or divided.
 
     Args:
-        llm: a causal LM with `model` and `lm_head`, wherever its weights are (meta too).
+        llm: a causal LM with `model.layers` and `lm_head`, wherever its weights are (meta too).
     """
     parts: Any = llm
     config: Any = llm.config
     head: nn.Linear = parts.lm_head
-    layers = [layer for layer in parts.model.modules() if isinstance(layer, nn.Linear)]
+    linear = last = 0
+    for layer in parts.model.layers:
+        sizes = [
+            m.in_features * m.out_features for m in layer.modules() if isinstance(m, nn.Linear)
+        ]
+        linear += sum(sizes)
+        last += 0 if hasattr(layer, "post_feedforward_layernorm") else sizes[-1]
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return FlopsModel(
-        linear=sum(layer.in_features * layer.out_features for layer in layers),
+        linear=linear,
+        linear_again=linear - last,
         head=head.in_features * head.out_features,
         attention_width=config.num_attention_heads * width,
         layers=config.num_hidden_layers,

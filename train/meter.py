@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -98,17 +98,14 @@ class StepMeter:
 
     def gradients(self) -> Float[Tensor, ""]:
         """Norm of all gradients; call it behind the backward pass and before they are clipped."""
-        norms = {
-            name: torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
-            for name, parameters in self._modules.items()
-        }
-        self._norms = {
-            f"grad_norm/{name}": torch.linalg.vector_norm(torch.stack(parts))
-            for name, parts in norms.items()
-            if parts
-        }
-        every = [norm for parts in norms.values() for norm in parts]
-        self._norms["grad_norm"] = torch.linalg.vector_norm(torch.stack(every))
+        self._norms, every = {}, []
+        for name, parameters in self._modules.items():
+            grads = [p.grad for p in parameters if p.grad is not None]
+            if grads:
+                norms = torch.stack(torch._foreach_norm(grads))
+                self._norms[f"grad_norm/{name}"] = torch.linalg.vector_norm(norms)
+                every.append(norms)
+        self._norms["grad_norm"] = torch.linalg.vector_norm(torch.cat(every))
         return self._norms["grad_norm"]
 
     def distances(self) -> dict[str, Float[Tensor, ""]]:
@@ -204,6 +201,6 @@ def _trained(projector: nn.Module) -> Iterator[tuple[str, list[nn.Parameter]]]:
             yield name, parameters
 
 
-def _norm(tensors: Sequence[Tensor]) -> Float[Tensor, ""]:
+def _norm(tensors: list[Tensor] | tuple[Tensor, ...]) -> Float[Tensor, ""]:
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
     return norm
