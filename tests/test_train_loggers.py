@@ -13,17 +13,19 @@ from features.errors import ConfigError
 from train import loggers as loggers_module
 from train.loggers import FOLDERS, Row, make_loggers
 
+Numbered = tuple[int, Row]
+
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
-def row_of(step: int, more: float = 0.0) -> Row:
+def row_of(step: int, more: float = 0.0) -> Numbered:
     row = {"loss": 1 / (step + 1) + more, "grad_norm/temporal": 0.5 * step}
     if step % 2 == 0:  # some figures come now and then
         row["distance/temporal"] = 0.25 * step
     return step, row
 
 
-def log(loggers: list[Logger], rows: list[Row]) -> None:
+def log(loggers: list[Logger], rows: list[Numbered]) -> None:
     for step, row in rows:
         for logger in loggers:
             logger.log_metrics(row, step)
@@ -34,14 +36,14 @@ def close(loggers: list[Logger]) -> None:
         logger.finalize("success")
 
 
-def csv_rows(run: Path) -> list[Row]:
+def csv_rows(run: Path) -> list[Numbered]:
     lines = csv.DictReader((run / "logs" / "metrics.csv").read_text().splitlines())
     return [
         (int(line.pop("step")), {k: float(v) for k, v in line.items() if v != ""}) for line in lines
     ]
 
 
-def board_rows(run: Path) -> list[Row]:
+def board_rows(run: Path) -> list[Numbered]:
     """What TensorBoard itself makes of the event files; every step once or the test ends here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -56,7 +58,7 @@ def board_rows(run: Path) -> list[Row]:
     return sorted(rows.items())
 
 
-def same(got: list[Row], wanted: list[Row]) -> None:
+def same(got: list[Numbered], wanted: list[Numbered]) -> None:
     assert [step for step, _ in got] == [step for step, _ in wanted]
     for (_, row), (_, other) in zip(got, wanted, strict=True):
         assert row == pytest.approx(other, rel=1e-6)
@@ -82,7 +84,7 @@ def test_a_resumed_run_has_every_step_once(tmp_path: Path, step: int) -> None:
     assert len(csv_rows(tmp_path)) == len(board_rows(tmp_path)) == 7
     time.sleep(1)  # event files are read in the order of their seconds
     earlier = [row_of(number) for number in range(step)]
-    loggers = make_loggers(tmp_path, None, earlier, step)
+    loggers = make_loggers(tmp_path, None, [row for _, row in earlier])
     later = [row_of(number) for number in range(step, 6)]  # one fewer than before
     log(loggers, later)
     close(loggers)
@@ -116,7 +118,7 @@ def test_weights_and_biases_offline(tmp_path: Path, monkeypatch) -> None:
     run.mkdir(parents=True)
     ids = []
     for step in (0, 3):
-        loggers = make_loggers(run, "videos", [row_of(number) for number in range(step)], step)
+        loggers = make_loggers(run, "videos", [row_of(number)[1] for number in range(step)])
         begun = loggers[2].experiment
         ids.append(begun.id)
         assert begun.project == "videos"

@@ -18,7 +18,7 @@ from transformers import (
 
 from features.device import measured_rate, peak_of
 from train.aligners import LinearAligner
-from train.data import Batch
+from train.batch import Batch
 from train.flops import FlopsModel, StepWork, count_flops_model, step_work, visible_pairs
 from train.meter import LoaderClock, Report, Speed, StepMeter
 from train.projectors import ProjectorSwitches, VideoProjector
@@ -31,6 +31,7 @@ ROWS = [
     [1, 1, 1, -1, -1, -1, -1, -1, -1, -1],
     [-1] * 10,
 ]
+CPU = torch.device("cpu")
 FLOPS = FlopsModel(linear=1000, linear_again=800, head=70, attention_width=8, layers=2)
 
 
@@ -85,10 +86,10 @@ def test_visible_pairs_equal_a_mask_asked_pair_by_pair(row: list[int]) -> None:
 
 def test_the_work_of_a_step_is_that_of_its_micro_batches_and_of_all_devices() -> None:
     first, second = batch_of(ROWS[:2], 5, 4), batch_of(ROWS[2:], 3, 7)
-    whole = step_work([first, second])
+    whole = step_work([first, second], CPU)
     tokens = sum(segment >= 0 for row in ROWS for segment in row)
     assert whole.counts.tolist() == [tokens, 8, sum(map(pairs_by_hand, ROWS)), 11]
-    shares = step_work([first]) + step_work([second])
+    shares = step_work([first], CPU) + step_work([second], CPU) + step_work([], CPU)
     assert isinstance(shares, StepWork)
     assert torch.equal(shares.counts, whole.counts)
 
@@ -162,7 +163,7 @@ def test_norms_and_distances_are_those_of_float64(
     with torch.no_grad():
         for parameter in projector.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
-    row = meter.row(torch.tensor(1.5), 0.25, step_work([batch_of(ROWS, 5, 4)]))
+    row = meter.row(torch.tensor(1.5), 0.25, step_work([batch_of(ROWS, 5, 4)], CPU))
     assert (row["loss"], row["lr"]) == (1.5, 0.25)
     seen = {key.split("/")[1] for key in row if "/" in key}
     assert seen == set(modules)
@@ -194,7 +195,7 @@ def steps(meter: StepMeter, clock: LoaderClock, times: Sequence[tuple[float, flo
         with clock.profile("run_training_batch"):
             time.sleep(computes)
             meter.gradients()
-            yield meter.row(torch.tensor(1.0), 0.1, step_work([batch_of(ROWS, 5, 4)]))
+            yield meter.row(torch.tensor(1.0), 0.1, step_work([batch_of(ROWS, 5, 4)], CPU))
         time.sleep(rests)
 
 
@@ -203,7 +204,7 @@ def test_speed_and_shares_follow_from_the_clock_and_the_work() -> None:
     projector = projector_of()
     meter = meter_of(projector, clock)
     rows = list(steps(meter, clock, [(0.05, 0.05, 0.2), (0, 0.1, 0)]))
-    tokens, answers, pairs, questions = step_work([batch_of(ROWS, 5, 4)]).counts.tolist()
+    tokens, answers, pairs, questions = step_work([batch_of(ROWS, 5, 4)], CPU).counts.tolist()
     flops = 4 * 1000 * tokens + 4 * 70 * answers + 3 * 4 * 8 * 2 * pairs
     for row, share in zip(rows, (0.5, 0.0), strict=True):
         seconds = tokens / row["tokens_per_s"]
@@ -222,7 +223,7 @@ def test_speed_and_shares_follow_from_the_clock_and_the_work() -> None:
 
 def test_checkpointing_moves_the_floor_and_not_the_needed_work() -> None:
     plain, twice = (meter_of(projector_of(), checkpointing=on) for on in (False, True))
-    tokens, answers, pairs, _ = step_work([batch_of(ROWS, 5, 4)]).counts.tolist()
+    tokens, answers, pairs, _ = step_work([batch_of(ROWS, 5, 4)], CPU).counts.tolist()
     linear, head, attention = 200 * tokens, 4 * 70 * answers, 4 * 8 * 2 * pairs
     ratios = []
     for meter in (plain, twice):

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from train.data import Batch
+from train.batch import Batch
 from train.prompt import PADDING_SEGMENT
 
 
@@ -31,22 +31,15 @@ class StepWork:
         return StepWork(self.counts + other.counts)
 
 
-def step_work(batches: Sequence[Batch]) -> StepWork:
-    """The work of a step's micro-batches. Nothing is read back from the device."""
-    totals = [
-        torch.stack(
-            [
-                (batch.segment_ids != PADDING_SEGMENT).sum(),
-                visible_pairs(batch.segment_ids),
-            ]
-        )
-        for batch in batches
-    ]
-    tokens, pairs = torch.stack(totals).sum(dim=0)
+def step_work(batches: Sequence[Batch], device: torch.device) -> StepWork:
+    """The work of a step's micro-batches; a rank may have none. Nothing is read from the device."""
     answers = sum(batch.num_answer_tokens for batch in batches)
     questions = sum(len(batch.sample_ids) for batch in batches)
-    known = [torch.full_like(tokens, number) for number in (answers, questions)]
-    return StepWork(torch.stack([tokens, known[0], pairs, known[1]]))
+    counts = torch.tensor([0, answers, 0, questions]).to(device, non_blocking=True)
+    for batch in batches:
+        counts[0] += (batch.segment_ids != PADDING_SEGMENT).sum()
+        counts[2] += visible_pairs(batch.segment_ids)
+    return StepWork(counts)
 
 
 def visible_pairs(segment_ids: Int[Tensor, "B L"]) -> Int[Tensor, ""]:

@@ -9,51 +9,82 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import lightning as L
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
-from lightning_utilities.core.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from features.errors import ConfigError
 
-Row = tuple[int, dict[str, float]]
-"""The number of a step, from 0, and its figures."""
+Row = dict[str, float]
+"""The figures of a step. Rows are numbered from 0."""
 FOLDERS = ("logs", "tensorboard", "wandb")
 """What loggers make in the run folder."""
 _SECONDS = 5.0
 
 
-def make_loggers(
-    run: Path, wandb: str | None = None, history: Sequence[Row] = (), step: int = 0
-) -> list[Logger]:
-    """The loggers of a run; afterwards their files hold the rows of `history` and no others.
+class WriteRows(L.Callback):
+    """Writes the module's `history` (the rows of all steps so far) to the loggers, row by row.
+
+    The loggers are made when training starts: only then it is known which rows a resumed run has.
+    """
+
+    def __init__(self, run: Path, wandb: str | None = None) -> None:
+        """Logs of the run in `run`; `wandb` is the project at Weights & Biases, if any."""
+        self._run, self._wandb = run, wandb
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning closes the loggers when it ends, however it ends."""
+        module: Any = pl_module
+        trainer.loggers = make_loggers(self._run, self._wandb, module.history)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Write the newest row."""
+        module: Any = pl_module
+        for logger in trainer.loggers:
+            logger.log_metrics(module.history[-1], len(module.history) - 1)
+
+
+def make_loggers(run: Path, wandb: str | None = None, history: Sequence[Row] = ()) -> list[Logger]:
+    """The loggers of a run; their files hold the rows of `history`, and room for those after it.
 
     At Weights & Biases rows cannot be taken back: those of steps made twice are there twice.
 
     Args:
         run: the run folder.
         wandb: project to log to at Weights & Biases.
-        history: the rows of a resumed run's earlier part, in order.
-        step: steps that are made already; the next row has this number.
+        history: the rows of a resumed run's earlier part.
 
     Raises:
-        ConfigError: Weights & Biases is not installed, or cannot log in.
+        ConfigError: Weights & Biases is not installed, or does not let us in.
     """
     _remove(run / FOLDERS[0])
-    csv = _FreshCSVLogger(run, name="", version=FOLDERS[0])
-    for number, row in history:
-        csv.log_metrics(row, number)
+    csv = _TimelyCSVLogger(run, name="", version=FOLDERS[0])
+    for step, row in enumerate(history):
+        csv.log_metrics(row, step)
     csv.save()
-    board = TensorBoardLogger(
-        run, name="", version=FOLDERS[1], purge_step=step, flush_secs=int(_SECONDS)
+    board = _RowTensorBoardLogger(
+        run, name="", version=FOLDERS[1], purge_step=len(history), flush_secs=int(_SECONDS)
     )
-    return [csv, board] + ([] if wandb is None else [_wandb_logger(run, wandb, resumed=step > 0)])
+    loggers: list[Logger] = [csv, board]
+    if wandb is not None:
+        loggers.append(_wandb_logger(run, wandb, resumed=len(history) > 0))
+    return loggers
 
 
-class _FreshCSVLogger(CSVLogger):
+class _TimelyCSVLogger(CSVLogger):
     """Lightning's, but never more than some seconds behind, however slow the steps are."""
 
     _saved = 0.0
@@ -63,6 +94,15 @@ class _FreshCSVLogger(CSVLogger):
         if time.monotonic() - self._saved > _SECONDS:
             self.save()
             self._saved = time.monotonic()
+
+
+class _RowTensorBoardLogger(TensorBoardLogger):
+    """Lightning's, with one event a row instead of one a figure."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in metrics.items()]
+        self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
 
 @rank_zero_only
@@ -99,6 +139,7 @@ def _wandb_logger(run: Path, project: str, resumed: bool) -> WandbLogger:
     return logger
 
 
+@rank_zero_only
 def _run_id(folder: Path, resumed: bool) -> str:
     """The run's name at Weights & Biases: kept beside its files, new for a new training."""
     path = folder / "id"
