@@ -243,7 +243,7 @@ def test_without_a_known_peak_there_is_no_mfu_and_distances_come_now_and_then() 
 
 
 def test_a_report_of_nothing_can_be_printed() -> None:
-    assert str(Report()).startswith("0 steps in 0.0 s: 0 tokens/s")
+    assert str(Report()).startswith("0 steps in 0.0 s, 0 tokens/s")
 
 
 @pytest.mark.parametrize(

@@ -177,9 +177,9 @@ class Report:
     def __str__(self) -> str:
         wall = max(self.seconds, 1e-9)
         return (
-            f"{self.steps:,} steps in {self.seconds:.1f} s: {self.tokens / wall:,.0f} tokens/s, "
-            f"{self.floor_s / wall:.0%} of it floor, {self.waited_s / wall:.1%} waiting for data, "
-            f"peak memory {peak_memory() / 1e9:.2f} GB"
+            f"{self.steps:,} steps in {self.seconds:,.1f} s, {self.tokens / wall:,.0f} tokens/s, "
+            f"floor share {self.floor_s / wall:.0%}, data share {self.waited_s / wall:.1%}, "
+            f"peak {peak_memory() / 1e9:.2f} GB"
         )
 
 

@@ -98,4 +98,4 @@ def _facts(history: Sequence[dict[str, float]]) -> str:
         sum(row[name] for row in recent) / len(recent)
         for name in ("loss", "tokens_per_s", "floor_share")
     )
-    return f"loss {loss:.4g}, {speed:,.0f} tokens/s, {floor:.0%} of it floor"
+    return f"loss {loss:.4g}, {speed:,.0f} tokens/s, floor share {floor:.0%}"
