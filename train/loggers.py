@@ -105,6 +105,17 @@ class _RowTensorBoardLogger(TensorBoardLogger):
         self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
 
+class _EndingWandbLogger(WandbLogger):
+    """Lightning's, which would leave its run open: the next training here would log to it too."""
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=0 if status == "success" else 1)
+            self._experiment = None
+
+
 @rank_zero_only
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
@@ -121,7 +132,7 @@ def _wandb_logger(run: Path, project: str, resumed: bool) -> WandbLogger:
             got=error,
             do="pip install -e '.[wandb]', or leave `wandb` out",
         ) from error
-    logger = WandbLogger(
+    logger = _EndingWandbLogger(
         name="/".join(run.parts[-3:]),
         save_dir=run,
         project=project,
