@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -185,59 +185,79 @@ def test_a_frozen_module_is_not_measured() -> None:
     assert set(meter_of(projector).distances()) == {"distance/temporal"}
 
 
-def steps(meter: StepMeter, clock: LoaderClock, times: Sequence[tuple[float, float, float]]):
+class Hands:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
+    found = Hands()
+    monkeypatch.setattr(time, "perf_counter", found)
+    return found
+
+
+def steps(
+    meter: StepMeter, clock: LoaderClock, hands: Hands, times: Sequence[tuple[float, float, float]]
+) -> Iterator[dict[str, float]]:
     """Steps that wait, compute and then do something else for so many seconds."""
     for parameter in meter._modules["alignment"]:
         parameter.grad = torch.ones_like(parameter)
     for waits, computes, rests in times:
         with clock.profile("[_TrainingEpochLoop].train_dataloader_next"):
-            time.sleep(waits)
+            hands.sleep(waits)
         with clock.profile("run_training_batch"):
-            time.sleep(computes)
+            hands.sleep(computes)
             meter.gradients()
             yield meter.row(torch.tensor(1.0), 0.1, step_work([batch_of(ROWS, 5, 4)], CPU))
-        time.sleep(rests)
+        hands.sleep(rests)
 
 
-def test_speed_and_shares_follow_from_the_clock_and_the_work() -> None:
+def test_speed_and_shares_follow_from_the_clock_and_the_work(hands: Hands) -> None:
     clock = LoaderClock()
-    projector = projector_of()
-    meter = meter_of(projector, clock)
-    rows = list(steps(meter, clock, [(0.05, 0.05, 0.2), (0, 0.1, 0)]))
+    meter = meter_of(projector_of(), clock)
+    hands.sleep(1000)  # the rest of the start
+    rows = list(steps(meter, clock, hands, [(1, 3, 2), (0, 8, 0)]))
     tokens, answers, pairs, questions = step_work([batch_of(ROWS, 5, 4)], CPU).counts.tolist()
     flops = 4 * 1000 * tokens + 4 * 70 * answers + 3 * 4 * 8 * 2 * pairs
-    for row, share in zip(rows, (0.5, 0.0), strict=True):
-        seconds = tokens / row["tokens_per_s"]
-        assert 0.1 <= seconds < 0.2  # without what lies between steps
+    for row, seconds, share in zip(rows, (4, 8), (0.25, 0.0), strict=True):
+        assert row["tokens_per_s"] == pytest.approx(tokens / seconds)
         assert row["questions_per_s"] == pytest.approx(questions / seconds)
         assert row["floor_share"] == pytest.approx(flops / 1e6 / seconds)
         assert row["mfu"] == pytest.approx(flops / 4e6 / seconds)
-        assert row["data_share"] == pytest.approx(share, abs=0.2)
-    report = meter.report()
-    assert (report.steps, report.tokens) == (2, 2 * tokens)
-    assert report.floor_s == pytest.approx(2 * flops / 1e6)
-    assert 0.05 <= report.waited_s < 0.1
-    assert 0.4 <= report.seconds < 0.6  # with it
-    assert str(report).startswith("2 steps in 0.")
+        assert row["data_share"] == pytest.approx(share)
+    # what lies between steps counts in the whole
+    assert meter.report() == Report(2, 14.0, 2.0 * tokens, flops / 5e5, 1.0)
+    assert str(meter.report()).startswith(f"2 steps in 14.0 s, {2 * tokens / 14:,.0f} tokens/s")
 
 
-def test_checkpointing_moves_the_floor_and_not_the_needed_work() -> None:
+def test_checkpointing_moves_the_floor_and_not_the_needed_work(hands: Hands) -> None:
     plain, twice = (meter_of(projector_of(), checkpointing=on) for on in (False, True))
     tokens, answers, pairs, _ = step_work([batch_of(ROWS, 5, 4)], CPU).counts.tolist()
     linear, head, attention = 200 * tokens, 4 * 70 * answers, 4 * 8 * 2 * pairs
     ratios = []
     for meter in (plain, twice):
-        (row,) = steps(meter, meter._clock, [(0, 0, 0)])
+        (row,) = steps(meter, meter._clock, hands, [(0, 1, 0)])
         ratios.append(row["floor_share"] / row["mfu"])
     assert ratios[0] == pytest.approx(4)  # peak / rate
     wanted = (28 * linear + head + 4 * attention) / (20 * linear + head + 3 * attention)
     assert ratios[1] / ratios[0] == pytest.approx(wanted)
 
 
-def test_without_a_known_peak_there_is_no_mfu_and_distances_come_now_and_then() -> None:
+def test_without_a_known_peak_there_is_no_mfu_and_distances_come_now_and_then(
+    hands: Hands,
+) -> None:
     clock = LoaderClock()
     meter = StepMeter(projector_of(), FLOPS, Speed(1e6), clock)
-    rows = list(steps(meter, clock, [(0, 0, 0)] * 41))
+    rows = list(steps(meter, clock, hands, [(0, 1, 0)] * 41))
     assert not any("mfu" in row for row in rows)
     assert [i for i, row in enumerate(rows) if "distance/temporal" in row] == [0, 20, 40]
 
@@ -277,8 +297,10 @@ def test_the_measured_rate_is_that_of_a_product() -> None:
     rate = measured_rate(torch.device("cpu"), torch.float32, 256, seconds=0.1)
     assert time.perf_counter() - started < 5
     x, w = torch.randn(512, 256), torch.randn(256, 256)
-    began = time.perf_counter()
-    for _ in range(20):
+    seconds = []
+    for _ in range(50):
+        began = time.perf_counter()
         x @ w
-    plain = 20 * 2 * 512 * 256**2 / (time.perf_counter() - began)
-    assert plain / 4 < rate < plain * 8  # a busy machine, but no wrong factor of 512
+        seconds.append(time.perf_counter() - began)
+    plain = 2 * 512 * 256**2 / min(seconds)
+    assert plain / 4 < rate < plain * 4  # a busy machine, but no wrong factor of 256
