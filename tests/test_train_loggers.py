@@ -65,7 +65,7 @@ def same(got: list[Numbered], wanted: list[Numbered]) -> None:
 
 
 def test_csv_and_tensorboard_hold_every_row(tmp_path: Path) -> None:
-    rows = [row_of(step) for step in range(7)]
+    rows = [row_of(step) for step in range(1, 8)]
     loggers = make_loggers(tmp_path)
     log(loggers, rows)
     close(loggers)
@@ -76,16 +76,16 @@ def test_csv_and_tensorboard_hold_every_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", [0, 4])
 def test_a_resumed_run_has_every_step_once(tmp_path: Path, step: int) -> None:
-    """The first process wrote up to step 6 and was killed; its state was that of `step`."""
+    """The first process wrote 7 steps and was killed; its state was that behind `step`."""
     killed = make_loggers(tmp_path)
-    log(killed, [row_of(number, 9 if number >= step else 0) for number in range(7)])
+    log(killed, [row_of(number, 9 if number > step else 0) for number in range(1, 8)])
     killed[0].save()
     killed[1].experiment.flush()  # and never closed
     assert len(csv_rows(tmp_path)) == len(board_rows(tmp_path)) == 7
     time.sleep(1)  # event files are read in the order of their seconds
-    earlier = [row_of(number) for number in range(step)]
+    earlier = [row_of(number) for number in range(1, step + 1)]
     loggers = make_loggers(tmp_path, None, [row for _, row in earlier])
-    later = [row_of(number) for number in range(step, 6)]  # one fewer than before
+    later = [row_of(number) for number in range(step + 1, 7)]  # one fewer than before
     log(loggers, later)
     close(loggers)
     same(csv_rows(tmp_path), earlier + later)
@@ -118,13 +118,13 @@ def test_weights_and_biases_offline(tmp_path: Path, monkeypatch) -> None:
     run.mkdir(parents=True)
     ids = []
     for step in (0, 3):
-        loggers = make_loggers(run, "videos", [row_of(number)[1] for number in range(step)])
+        loggers = make_loggers(run, "videos", [row_of(number)[1] for number in range(1, step + 1)])
         begun = loggers[2].experiment
         ids.append(begun.id)
         assert begun.project == "videos"
         assert begun.name == "demo/red-villm/seed-0"
-        log(loggers, [row_of(number) for number in range(step, step + 3)])
-        assert begun.summary["loss"] == pytest.approx(1 / (step + 3))
+        log(loggers, [row_of(number) for number in range(step + 1, step + 4)])
+        assert begun.summary["loss"] == pytest.approx(1 / (step + 4))
         close(loggers)
         assert wandb.run is None
     assert ids[0] == ids[1]  # a resumed run goes on there, a new one is new
@@ -132,7 +132,7 @@ def test_weights_and_biases_offline(tmp_path: Path, monkeypatch) -> None:
     files = [p for p in run.rglob("*") if p.is_file()]
     assert len([p for p in files if p.suffix == ".wandb"]) == 2
     assert not any(KEY.encode() in p.read_bytes() for p in files)
-    same(csv_rows(run), [row_of(number) for number in range(6)])
+    same(csv_rows(run), [row_of(number) for number in range(1, 7)])
     assert loggers_module._run_id(run / "wandb", resumed=False) != ids[0]
 
 

@@ -130,7 +130,7 @@ def test_other_ranks_are_silent() -> None:
 def test_rows_are_written_as_they_come_and_behind_earlier_ones(tmp_path) -> None:
     module = fit(console_of(terminal=False), 12, [WriteRows(tmp_path)], made=5)
     rows = csv_rows(tmp_path)
-    assert [step for step, _ in rows] == list(range(12))
+    assert [step for step, _ in rows] == list(range(1, 13))
     for (_, row), wanted in zip(rows, module.history, strict=True):
         assert row == pytest.approx(wanted)
     assert {"data_share", "grad_norm/alignment", "distance/temporal"} <= set(rows[5][1])

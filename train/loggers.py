@@ -22,7 +22,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from features.errors import ConfigError
 
 Row = dict[str, float]
-"""The figures of a step. Rows are numbered from 0."""
+"""The figures of a step. Rows are numbered from 1."""
 FOLDERS = ("logs", "tensorboard", "wandb")
 """What loggers make in the run folder."""
 _SECONDS = 5.0
@@ -54,7 +54,7 @@ class WriteRows(L.Callback):
         """Write the newest row."""
         module: Any = pl_module
         for logger in trainer.loggers:
-            logger.log_metrics(module.history[-1], len(module.history) - 1)
+            logger.log_metrics(module.history[-1], len(module.history))
 
 
 def make_loggers(run: Path, wandb: str | None = None, history: Sequence[Row] = ()) -> list[Logger]:
@@ -72,11 +72,11 @@ def make_loggers(run: Path, wandb: str | None = None, history: Sequence[Row] = (
     """
     _remove(run / FOLDERS[0])
     csv = _TimelyCSVLogger(run, name="", version=FOLDERS[0])
-    for step, row in enumerate(history):
+    for step, row in enumerate(history, 1):
         csv.log_metrics(row, step)
     csv.save()
     board = _RowTensorBoardLogger(
-        run, name="", version=FOLDERS[1], purge_step=len(history), flush_secs=int(_SECONDS)
+        run, name="", version=FOLDERS[1], purge_step=len(history) + 1, flush_secs=int(_SECONDS)
     )
     loggers: list[Logger] = [csv, board]
     if wandb is not None:
