@@ -8,17 +8,13 @@ forwards, 4 for training projectors in front of a frozen LLM, one reading of the
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -26,7 +22,7 @@ from torch import Tensor
 from extract.tower import Tower, load_tower
 from features.config import BaseConfig
 from features.describe import load_base
-from features.device import intra_op_threads, pick_device
+from features.device import fastest_call, intra_op_threads, measured_rate, pick_device
 from features.durable import replace_file
 from features.errors import ConfigError
 from features.spec import ComputeDtype
@@ -137,12 +133,11 @@ def _speed(
     """Seconds of the tower, a training step and a decoded token, beside their floors."""
     device, dtype, least = llm.llm.device, llm.llm.dtype, config.seconds
     size, numbers = (512, 1 << 23) if device.type == "cpu" else (8192, 1 << 28)
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    rate = 2 * size**3 / _seconds(lambda: F.linear(a, b), device, least)
+    rate = measured_rate(device, dtype, size, least)
     x = torch.zeros(numbers, dtype=dtype, device=device)
     y = torch.empty_like(x)
-    bandwidth = 2 * x.nbytes / _seconds(lambda: y.copy_(x), device, least)
-    del a, b, x, y
+    bandwidth = 2 * x.nbytes / fastest_call(lambda: y.copy_(x), device, least)
+    del x, y
     language: Any = llm.llm  # transformers types `generate` for another self
     # A row of the embedding is looked up, not multiplied.
     weights = language.num_parameters() - language.get_input_embeddings().weight.numel()
@@ -158,9 +153,9 @@ def _speed(
         decode_greedily(model, here, stop_ids=(-1,), max_new_tokens=count)  # nothing stops it
 
     eyes = 2 * tower.num_parameters * tower.num_patches * len(images) / rate
-    encode, train = (_seconds(f, device, least) for f in (lambda: tower.encode(images), step))
-    whole = _seconds(lambda: decode(1 + config.new_tokens), device, least)
-    token = (whole - _seconds(lambda: decode(1), device, least)) / config.new_tokens
+    encode, train = (fastest_call(f, device, least) for f in (lambda: tower.encode(images), step))
+    whole = fastest_call(lambda: decode(1 + config.new_tokens), device, least)
+    token = (whole - fastest_call(lambda: decode(1), device, least)) / config.new_tokens
     rows, tokens = len(here.input_ids), here.input_ids.numel()
     works: dict[str, tuple[Any, ...]] = {
         "tower": (encode, eyes, len(images), "frames"),
@@ -170,17 +165,6 @@ def _speed(
     keys = "seconds", "floor_seconds", "count", "unit"
     speeds = {"matmul_flops": rate, "copy_bytes_a_second": bandwidth}
     return speeds | {name: dict(zip(keys, work, strict=True)) for name, work in works.items()}
-
-
-def _seconds(work: Callable[[], object], device: torch.device, least: float) -> float:
-    """Seconds of the fastest call in `least` seconds; the first one only warms up."""
-    ends: list[float] = []
-    while len(ends) < 2 or ends[-1] - ends[0] < least:
-        work()
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
-        ends.append(time.perf_counter())
-    return min(after - before for before, after in pairwise(ends))
 
 
 def _tables(record: dict[str, Any]) -> tuple[Table, Table]:

@@ -20,7 +20,9 @@ from features.places import StorePath
 from features.store import FeatureStore, create_store
 from train import run as run_module
 from train.checkpoint import load_projectors, read_projector_config
+from train.flops import count_flops_model
 from train.image_llm import load_image_llm
+from train.meter import LoaderClock, Speed, StepMeter
 from train.module import ProjectorTraining
 from train.options import TrainConfig, pick_budget
 from train.projectors import ProjectorSwitches, VideoProjector
@@ -182,7 +184,10 @@ def test_lightning_checkpoints_hold_what_is_trained_alone(tmp_path: Path, base) 
 
     def fresh(switches: ProjectorSwitches) -> ProjectorTraining:
         projector = VideoProjector(image_llm.aligner, image_llm.hidden_size, switches)
-        return ProjectorTraining(VideoLLM.of(projector, image_llm), Budget(), 10)
+        model = VideoLLM.of(projector, image_llm)
+        flops = count_flops_model(image_llm.llm)
+        meter = StepMeter(projector, flops, Speed(1e9), LoaderClock())
+        return ProjectorTraining(model, Budget(), 10, meter)
 
     module = fresh(ProjectorSwitches())
     with torch.no_grad():

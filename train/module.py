@@ -17,6 +17,8 @@ from features.config import Budget
 from features.errors import CheckpointError
 from train.batch import Batch
 from train.distributed import sum_gradients, sum_over_ranks
+from train.flops import StepWork, step_work
+from train.meter import StepMeter
 from train.steps import Rank
 from train.validation import Validation
 from train.video_llm import VideoLLM, clip_gradients, trainable
@@ -33,6 +35,7 @@ class ProjectorTraining(L.LightningModule):
         model: VideoLLM,
         budget: Budget,
         num_steps: int,
+        meter: StepMeter,
         clip_norm: float = 0.0,
         loader_of: LoaderOf | None = None,
         validation_of: Callable[[Rank], Validation] | None = None,
@@ -44,6 +47,7 @@ class ProjectorTraining(L.LightningModule):
             model: whose projectors are trained.
             budget: learning rate and schedule.
             num_steps: optimizer steps in all.
+            meter: measures each of them.
             clip_norm: largest gradient norm; 0 clips nothing.
             loader_of: makes a rank's loader, where none is given to `fit`.
             validation_of: makes a rank's share of the validation; there is none without.
@@ -55,6 +59,7 @@ class ProjectorTraining(L.LightningModule):
         self.model = model
         self.budget = budget
         self.num_steps = num_steps
+        self.meter = meter
         self.clip_norm = clip_norm
         self.validation: Validation | None = None
         self.history: list[dict[str, float]] = []
@@ -112,18 +117,18 @@ class ProjectorTraining(L.LightningModule):
             self.manual_backward(share)
             losses += share.detach()
         sum_gradients(trainable(self.model).values())
-        norm = clip_gradients(self.model, self.clip_norm)
+        clip_gradients(self.model, self.clip_norm, self.meter.gradients())
         lr = schedule.get_last_lr()[0]
         optimizer.step()
         schedule.step()
-        loss, save, stop = self._sum(losses.item(), *self.wants())
+        counts = step_work(batch, self.device).counts
+        loss, save, stop, *summed = self._sum(losses.item(), *self.wants(), *counts.tolist())
         self.stopping, self.saving = stop > 0, save > 0
-        row = {"loss": loss, "lr": lr, "grad_norm": norm.item()}
+        work = StepWork(torch.tensor(summed, dtype=torch.long, device=self.device))
+        row = self.meter.row(torch.tensor(loss, device=self.device), lr, work)
         if self.validation is not None:
             row |= self.validation.after_step(self.model, len(self.history) + 1)
         self.history.append(row)
-        for logger in self.loggers:  # not self.log, which repeats a value that is not there
-            logger.log_metrics(row, step=len(self.history))
 
     def _sum(self, *mine: float | int) -> list[float]:
         """Each number summed over the ranks, which all call this together."""

@@ -23,16 +23,26 @@ from rich.console import Console
 
 from features.annotations import annotations_digest
 from features.config import BaseConfig, Budget
-from features.device import intra_op_threads, pick_device, pick_dtype
+from features.device import (
+    device_peak,
+    intra_op_threads,
+    measured_rate,
+    pick_device,
+    pick_dtype,
+)
 from features.durable import replace_file
 from features.errors import ConfigError
 from features.spec import IMPORTED, SCHEMA_VERSION
 from train.card import CARD, model_card
 from train.checkpoint import ProjectorConfig, save_projectors
 from train.distributed import is_rank_zero
+from train.flops import count_flops_model
 from train.image_llm import ImageLLM, base_digest, load_image_llm
+from train.loggers import FOLDERS, WriteRows
+from train.meter import LoaderClock, Speed, StepMeter
 from train.module import ProjectorTraining
 from train.options import NO_INFLUENCE, TrainConfig, check_options, pick_budget
+from train.progress import ShowProgress
 from train.projectors import VideoProjector
 from train.prompt import Prompter
 from train.questions import QuestionDataset, Source
@@ -150,10 +160,14 @@ def _fit(job: _Job, run: Path, state: Path | None) -> dict[str, Any]:
     num_steps = len(sampler())
     _say_questions(job, questions, sampler())
     job.console.print(check_trainable(model))
+    clock = LoaderClock()
+    with intra_op_threads(model, config.num_threads):
+        meter = _meter(job, base, projector, clock)
     module = ProjectorTraining(
         model,
         job.budget,
         num_steps,
+        meter,
         config.clip_norm,
         loader_of=lambda rank: make_loader(
             questions, sampler(rank=rank), *_limits(job, base), config.num_workers
@@ -161,9 +175,13 @@ def _fit(job: _Job, run: Path, state: Path | None) -> dict[str, Any]:
         validation_of=_validation_of(job, base, projector) if config.val_every else None,
     )
     if num_steps:
-        callbacks = [SaveState(run / STATE, config.save_minutes, config.save_steps)]
+        callbacks = [
+            SaveState(run / STATE, config.save_minutes, config.save_steps),
+            WriteRows(run, config.wandb),
+            ShowProgress(job.console, meter),
+        ]
         with quiet_lightning(), intra_op_threads(model, config.num_threads):
-            trainer = make_trainer(run, job.device, num_steps, job.console, config, callbacks)
+            trainer = make_trainer(run, job.device, num_steps, config, clock, callbacks)
             trainer.fit(module, ckpt_path=state, weights_only=True)
         _check_finished(module, run)
     check_losses(module.history)
@@ -192,6 +210,7 @@ def _fit(job: _Job, run: Path, state: Path | None) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - started, 2),
         "steps": len(module.history),
         "loss": loss_summary(module.history),
+        "speed": asdict(meter.report()),
         "questions": questions.counts() | {"dropped": sampler().dropped},
         "parameters": count_parameters(model),
         "digests": {
@@ -238,6 +257,14 @@ def _prompters(job: _Job, base: ImageLLM) -> Prompter | tuple[Prompter, Prompter
     if job.config.video_order == "first":
         return first
     return Prompter.of(job.base, base, video_last=True), first
+
+
+def _meter(job: _Job, base: ImageLLM, projector: VideoProjector, clock: LoaderClock) -> StepMeter:
+    """Made before the LLM is quantised or divided, with the threads that training has."""
+    rate = measured_rate(job.device, job.dtype, base.hidden_size)
+    peak, count = device_peak(job.device), job.config.devices
+    speed = Speed(rate * count, None if peak is None else peak * count)
+    return StepMeter(projector, count_flops_model(base.llm), speed, clock)
 
 
 def _limits(job: _Job, base: ImageLLM) -> tuple[int, int, int]:
@@ -299,7 +326,7 @@ def _make_room(
         target = folder / f"{run.name}-{len(list(folder.iterdir()))}"
         run.rename(target)
         console.print(f"{run}: trained again ({why}); the old run is {target}")
-    for leftover in ("logs", "tensorboard", PROJECTORS):
+    for leftover in (*FOLDERS, PROJECTORS):
         shutil.rmtree(run / leftover, ignore_errors=True)
     run.mkdir(parents=True, exist_ok=True)
     (run / STATE).unlink(missing_ok=True)

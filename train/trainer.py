@@ -1,4 +1,4 @@
-"""Lightning's trainer as we use it: logs in the run folder, no chatter, no loss unseen."""
+"""Lightning's trainer as we use it: no chatter, no loss unseen."""
 
 from __future__ import annotations
 
@@ -12,35 +12,22 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from rich.console import Console
 
 from features.errors import RedVillmError
-from train.distributed import Replicas, is_rank_zero
+from train.distributed import Replicas
+from train.meter import LoaderClock
 from train.options import TrainConfig
-
-
-class _ProgressBar(RichProgressBar):
-    """Lightning's bar without its version number, which says nothing here."""
-
-    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        metrics = super().get_metrics(trainer, pl_module)
-        return {name: value for name, value in metrics.items() if name != "v_num"}
 
 
 def make_trainer(
     run: Path,
     device: torch.device,
     num_steps: int,
-    console: Console,
     config: TrainConfig,
+    clock: LoaderClock,
     callbacks: Sequence[L.Callback] = (),
 ) -> L.Trainer:
-    """Lightning's trainer for one pass over the steps, with its logs inside the run folder."""
-    bar: list[L.Callback] = []
-    if console.is_terminal and is_rank_zero():
-        bar = [_ProgressBar(refresh_rate=max(1, num_steps // 50), leave=True)]
+    """Lightning's trainer for one pass over the steps; callbacks write and show what comes out."""
     alone = device.index is None or config.devices > 1
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
@@ -49,13 +36,10 @@ def make_trainer(
         max_epochs=1,
         max_steps=num_steps,
         default_root_dir=run,
-        logger=[
-            CSVLogger(run, name="", version="logs"),
-            TensorBoardLogger(run, name="", version="tensorboard"),
-        ],
-        log_every_n_steps=1,
-        callbacks=[*bar, *callbacks],
-        enable_progress_bar=bool(bar),
+        logger=False,  # WriteRows has its own
+        profiler=clock,
+        callbacks=list(callbacks),
+        enable_progress_bar=False,
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,

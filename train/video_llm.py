@@ -161,8 +161,7 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     }
 
 
-def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
-    """Total gradient norm before clipping; 0 for `max_norm` clips nothing."""
-    return torch.nn.utils.clip_grad_norm_(
-        trainable(model).values(), max_norm if max_norm > 0 else float("inf")
-    )
+def clip_gradients(model: nn.Module, max_norm: float, norm: Float[Tensor, ""]) -> None:
+    """Clip gradients whose total norm is `norm`; 0 for `max_norm` clips nothing."""
+    if max_norm > 0:
+        torch.nn.utils.clip_grads_with_norm_(trainable(model).values(), max_norm, norm)
