@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from train.frozen import checkpoint_activations, decoder_layers, require_recomputed
-from train.shard import shard
+from train.shard import idle_pass, shard
 
 
 def compare(rank: int, store: str) -> dict[str, Any]:
@@ -32,8 +32,16 @@ def compare(rank: int, store: str) -> dict[str, Any]:
         checkpoint_activations(llm, "on")
         with require_recomputed(llm, True):
             record["checkpointed"] = furthest(run(llm, given), wanted)
+        run(llm, given[: 2 - rank])
+        if rank == 1:  # which has no second micro-batch
+            idle_pass(llm, backward=True)
         record["share_after"] = nbytes(llm) / whole
         llm.eval()
+        if rank == 0:
+            idle_pass(llm, backward=False)
+        else:
+            with torch.no_grad():
+                llm.model(inputs_embeds=given[0], use_cache=False)
         with torch.no_grad():
             hidden = llm.model(inputs_embeds=given[0], use_cache=False).last_hidden_state
             record["evaluated"] = furthest([llm.lm_head(hidden)], wanted[:1])

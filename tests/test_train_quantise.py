@@ -164,9 +164,9 @@ def test_no_second_copy_is_made(bits: Bits, monkeypatch: pytest.MonkeyPatch) -> 
     name = f"linear_{bits}"
     convert = getattr(layers, name)
 
-    def watched(part: nn.Linear) -> nn.Module:
+    def watched(part: nn.Linear, device: torch.device) -> nn.Module:
         whole.append(sum(any(ref() is not None for ref in layer) for layer in weights))
-        converted: nn.Module = convert(part)
+        converted: nn.Module = convert(part, device)
         return converted
 
     monkeypatch.setattr(layers, name, watched)

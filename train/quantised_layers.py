@@ -59,23 +59,23 @@ class _InputGradient(torch.autograd.Function):
         return grad @ weight, None
 
 
-def linear_8bit(old: nn.Linear) -> FrozenLinear8bit:
-    """The layer with one int8 number a weight and one scale an output, on the old one's device."""
+def linear_8bit(old: nn.Linear, device: torch.device) -> FrozenLinear8bit:
+    """The layer with one int8 number a weight and one scale an output."""
     sizes = old.in_features, old.out_features
     bias = old.bias is not None
     new = FrozenLinear8bit(
         *sizes, bias, has_fp16_weights=False, threshold=OUTLIER, device=torch.device("meta")
     )
     # Int8Params converts by itself only what it moves away from the CPU.
-    codes, scales, _ = bnb.functional.int8_vectorwise_quant(old.weight.detach().half())
+    codes, scales, _ = bnb.functional.int8_vectorwise_quant(old.weight.detach().to(device).half())
     new.weight = bnb.nn.Int8Params(codes, requires_grad=False)
     new.register_buffer("scales", scales, persistent=False)
     new.bias = old.bias
     return new
 
 
-def linear_4bit(old: nn.Linear) -> nn.Module:
-    """The layer in NF4 with doubly quantised scales, on the old one's device.
+def linear_4bit(old: nn.Linear, device: torch.device) -> nn.Module:
+    """The layer in NF4 with doubly quantised scales.
 
     A block of weights has one scale, and blocks that reach over the end of a row are read wrongly
     on the CPU (no error, other weights), so they must fit the row.
@@ -99,10 +99,8 @@ def linear_4bit(old: nn.Linear) -> nn.Module:
         quant_type="nf4",
         device=torch.device("meta"),
     )
-    plain = old.weight.detach()
-    new.weight = bnb.nn.Params4bit(plain, blocksize=block, quant_type="nf4", module=new).to(
-        plain.device
-    )
+    weight = bnb.nn.Params4bit(old.weight.detach(), blocksize=block, quant_type="nf4", module=new)
+    new.weight = weight.to(device)
     new.bias = old.bias
     new.support_avx512bf16_for_cpu = False
     found: nn.Module = new

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from transformers import PreTrainedModel
@@ -20,7 +21,8 @@ def shard(llm: PreTrainedModel, mesh: DeviceMesh) -> None:
     be fetched while the one before computes, and in backward the one behind. Layers that lie on
     the CPU (mapped from a checkpoint) go to their devices one at a time.
 
-    Every process must call the LLM equally often, since each call gathers weights from all.
+    Each call gathers weights from all processes, so they must all call the LLM equally often; see
+    `idle_pass`.
 
     Args:
         llm: frozen, in the dtype it computes in; the same on every process.
@@ -41,3 +43,19 @@ def shard(llm: PreTrainedModel, mesh: DeviceMesh) -> None:
     whole = set(llm.parameters()) - set(layers.parameters())
     fully_shard(model.model, mesh=mesh, ignored_params=whole)
     model.to(mesh.device_type)
+
+
+def idle_pass(llm: PreTrainedModel, backward: bool) -> None:
+    """Take part in another process's pass, where this one has no micro-batch left.
+
+    Args:
+        llm: divided.
+        backward: as in training; evaluation has none.
+    """
+    model: Any = llm
+    size = 1, 1, llm.config.hidden_size
+    x = torch.zeros(size, device=llm.device, dtype=llm.dtype, requires_grad=backward)
+    with torch.set_grad_enabled(backward):
+        hidden = model.model(inputs_embeds=x, use_cache=False).last_hidden_state
+    if backward:
+        hidden.sum().backward()
