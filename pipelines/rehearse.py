@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -178,6 +178,7 @@ def _perform(
     from eval.generate import answer
     from extract.tower import load_tower
     from train.batch import Item, collate
+    from train.frozen import checkpoint_activations, keep_frozen, require_recomputed
     from train.image_llm import load_image_llm
     from train.projectors import ProjectorSwitches, VideoProjector
     from train.prompt import Prompter
@@ -198,25 +199,19 @@ def _perform(
     temporal = torch.randn(config.num_frames, width, generator=torch.Generator().manual_seed(0))
     video, prompter = Video(temporal, spatial), Prompter.of(base, llm)
     tokens = projector.num_tokens(len(temporal), len(spatial))
-    language: Any = llm.llm  # transformers does not type the parts of its models
     with figures.phase("train"):
-        # Checkpointing happens in train mode only; there is no dropout that this would switch on.
-        language.train()
-        _checkpointing(language, "enable")({"use_reentrant": False})
-        # Counted inside the first layer, because a hook on the layer itself is not run again.
-        passes: list[int] = []
-        inside = language.model.layers[0].self_attn
-        hook = inside.register_forward_pre_hook(lambda *_: passes.append(1))
+        keep_frozen(llm.llm)
+        checkpoint_activations(llm.llm, "on")
         optimizer = torch.optim.AdamW(trainable(model).values(), 2e-5)
         rendered = prompter.render("what happens", "nothing happens", tokens)
         batch = collate([Item(("rehearsal",), rendered, video)], llm.pad_token_id)
-        total, count = model.loss(batch)
-        loss: Any = total / count
-        loss.backward()
+        with require_recomputed(llm.llm, True) as seen:
+            total, count = model.loss(batch)
+            loss: Any = total / count
+            loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        hook.remove()
-        _checkpointing(language, "disable")()
+        checkpoint_activations(llm.llm, "off")
     with figures.phase("generate"):
         model.eval()
         question = Item(("rehearsal",), prompter.render("what happens", None, tokens), video)
@@ -231,7 +226,7 @@ def _perform(
         "sequence": len(rendered.input_ids),
         "parameters": count_parameters(model),
         "loss": loss.item(),
-        "layer_forwards": len(passes),
+        "layer_forwards": seen.passes,
         "new_tokens": reply.num_tokens,
     }
 
@@ -248,13 +243,6 @@ def _stopped_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _checkpointing(llm: Any, what: Literal["enable", "disable"]) -> Callable[..., None]:
-    """The switch of activation checkpointing, whose name transformers changed within release 5."""
-    new = getattr(llm, f"activation_checkpointing_{what}", None)
-    found: Callable[..., None] = new or getattr(llm, f"gradient_checkpointing_{what}")
-    return found
 
 
 def _progress(console: Console) -> Progress:
