@@ -18,7 +18,8 @@ from features.config import BaseConfig, Budget, DatasetConfig
 from features.errors import CheckpointError, ConfigError, FingerprintError, RedVillmError
 from features.places import StorePath
 from features.store import FeatureStore, create_store
-from train import run as run_module
+from train import fit as fit_module
+from train import job as job_module
 from train.checkpoint import load_projectors, read_projector_config
 from train.flops import count_flops_model
 from train.image_llm import load_image_llm
@@ -50,14 +51,14 @@ def test_a_run_folder_tells_everything(tmp_path: Path, base, data, capsys) -> No
     config = TrainConfig(runs=tmp_path, device="cpu")
     frozen = tensors_digest(load_image_llm(base).llm.state_dict())
     kept = []
-    original = run_module.load_image_llm
+    original = fit_module.load_image_llm
 
     def load_and_keep(*args):
         kept.append(original(*args))
         return kept[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "load_image_llm", load_and_keep)
+        patch.setattr(fit_module, "load_image_llm", load_and_keep)
         run = train(config, base, TrainingData(dataset, store))
     assert tensors_digest(kept[0].llm.state_dict()) == frozen  # bit by bit
     assert run == tmp_path / "demo" / "red-villm" / "seed-0"
@@ -131,7 +132,7 @@ def test_an_unfinished_run_is_begun_again(tmp_path: Path, base, data, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "loss_summary", fail)
+        patch.setattr(fit_module, "loss_summary", fail)
         with pytest.raises(KeyboardInterrupt):
             train(config, base, TrainingData(dataset, store))
     run = train(config, base, TrainingData(dataset, store))
@@ -242,7 +243,7 @@ def test_several_datasets_train_together(tmp_path: Path, base) -> None:
 def test_alternating_order_puts_the_video_behind_even_rows(tmp_path: Path, base, data) -> None:
     store, dataset = data
     seen = {}
-    original = run_module.QuestionDataset
+    original = job_module.QuestionDataset
 
     class Kept(original):
         def __init__(self, *args):
@@ -250,7 +251,7 @@ def test_alternating_order_puts_the_video_behind_even_rows(tmp_path: Path, base,
             seen["questions"] = self
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "QuestionDataset", Kept)
+        patch.setattr(job_module, "QuestionDataset", Kept)
         config = TrainConfig(runs=tmp_path, device="cpu", max_steps=1, video_order="alternating")
         train(config, base, TrainingData(dataset, store))
     asked, image = seen["questions"], load_image_llm(base).image_token_id

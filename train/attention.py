@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from train.batch import Batch
 from train.image_llm import Attention
@@ -54,6 +55,16 @@ def _additive(seen: Bool[Tensor, "B L L"], dtype: torch.dtype) -> Float[Tensor, 
     seen = seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
     return mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+
+
+def use_block_masks(llm: PreTrainedModel, attention: Attention) -> None:
+    """Let an LLM skip what packed questions do not see, where it can: flex attention.
+
+    It trains on CUDA alone, and its masks here are for LLMs that look neither ahead nor through
+    windows; the others keep their attention and get dense masks.
+    """
+    if attention == "causal" and not getattr(llm.config, "sliding_window", None):
+        llm.set_attn_implementation(FLEX)
 
 
 def block_mask(batch: Batch) -> Any:

@@ -91,7 +91,7 @@ class StepMeter:
         }
         self._start_norms = {name: _norm(start) for name, start in self._starts.items()}
         self._flops, self._speed, self._clock = flops, speed, clock
-        self._checkpointing = checkpointing
+        self.checkpointing = checkpointing
         self._norms: dict[str, Tensor] = {}
         self._end = self._begin = time.perf_counter()
         self._totals = Report()
@@ -135,7 +135,7 @@ class StepMeter:
         if not self._totals.steps:
             self._begin = began
         seconds, self._end = now - began, now
-        floor = self._flops.flops(tokens, answers, pairs, self._checkpointing) / self._speed.rate
+        floor = self._flops.flops(tokens, answers, pairs, self.checkpointing) / self._speed.rate
         self._totals = Report(
             self._totals.steps + 1,
             now - self._begin,

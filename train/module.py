@@ -6,7 +6,9 @@ micro-batches on all ranks, which automatic accumulation cannot know.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -14,11 +16,13 @@ import torch
 from transformers import get_cosine_schedule_with_warmup
 
 from features.config import Budget
-from features.errors import CheckpointError
+from features.errors import CheckpointError, RedVillmError
 from train.batch import Batch
 from train.distributed import sum_gradients, sum_over_ranks
 from train.flops import StepWork, step_work
+from train.frozen import require_recomputed
 from train.meter import StepMeter
+from train.shard import idle_pass, passes_lacking
 from train.steps import Rank
 from train.validation import Validation
 from train.video_llm import VideoLLM, clip_gradients, trainable
@@ -39,7 +43,7 @@ class ProjectorTraining(L.LightningModule):
         clip_norm: float = 0.0,
         loader_of: LoaderOf | None = None,
         validation_of: Callable[[Rank], Validation] | None = None,
-        on_devices: Callable[[], None] | None = None,
+        divide: Callable[[], None] | None = None,
     ) -> None:
         """Args are what to train and how long.
 
@@ -51,7 +55,8 @@ class ProjectorTraining(L.LightningModule):
             clip_norm: largest gradient norm; 0 clips nothing.
             loader_of: makes a rank's loader, where none is given to `fit`.
             validation_of: makes a rank's share of the validation; there is none without.
-            on_devices: called once the processes know one another, before the model is moved.
+            divide: divides the LLM over the processes once they know one another. All must then
+                call it equally often.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -67,7 +72,7 @@ class ProjectorTraining(L.LightningModule):
         """Whether this rank is to save, and whether to stop, now that a step is made."""
         self.stopping = self.saving = False  # what all ranks agreed on
         self._loader_of, self._validation_of = loader_of, validation_of
-        self._on_devices = on_devices
+        self._divide, self._proved = divide, False
 
     def train_dataloader(self) -> Any:
         """This rank's."""
@@ -81,11 +86,11 @@ class ProjectorTraining(L.LightningModule):
 
     def configure_model(self) -> None:
         """What needs to know the other processes: the LLM's division, the share of validation."""
-        if self._on_devices is not None:
-            self._on_devices()
+        if self._divide is not None:
+            self._divide()
         if self._validation_of is not None:
             self.validation = self._validation_of(self._rank)
-        self._on_devices = self._validation_of = None
+        self._divide = self._validation_of = None
 
     def configure_optimizers(self) -> Any:
         """AdamW on what is trainable; cosine after a linear warm-up, over our own step count."""
@@ -112,10 +117,14 @@ class ProjectorTraining(L.LightningModule):
         total = self._sum(sum(micro.num_answer_tokens for micro in batch))[0]
         losses = torch.zeros((), device=self.device)
         optimizer.zero_grad()
-        for micro in batch:
-            share = self.model.loss(micro)[0] / total
-            self.manual_backward(share)
-            losses += share.detach()
+        lacking = passes_lacking(self.model.llm, len(batch))
+        with self._proof(batch):
+            for micro in batch:
+                share = self.model.loss(micro)[0] / total
+                self.manual_backward(share)
+                losses += share.detach()
+            for _ in range(lacking):
+                idle_pass(self.model.llm, backward=True)
         sum_gradients(trainable(self.model).values())
         clip_gradients(self.model, self.clip_norm, self.meter.gradients())
         lr = schedule.get_last_lr()[0]
@@ -129,6 +138,14 @@ class ProjectorTraining(L.LightningModule):
         if self.validation is not None:
             row |= self.validation.after_step(self.model, len(self.history) + 1)
         self.history.append(row)
+        check_loss(row["loss"], len(self.history), self.num_steps)
+
+    def _proof(self, batch: list[Batch]) -> AbstractContextManager[object]:
+        """The first step here proves that activation checkpointing happens as it should."""
+        if self._proved or not batch:
+            return nullcontext()
+        self._proved = True
+        return require_recomputed(self.model.llm, self.meter.checkpointing)
 
     def _sum(self, *mine: float | int) -> list[float]:
         """Each number summed over the ranks, which all call this together."""
@@ -156,3 +173,18 @@ class ProjectorTraining(L.LightningModule):
         self.history = list(checkpoint["history"])
         if self.validation is not None:
             self.validation.load_state_dict(checkpoint["validation"])
+
+
+def check_loss(loss: float, step: int, num_steps: int) -> None:
+    """Refuse a training that diverged; such projectors are not saved.
+
+    Raises:
+        RedVillmError: naming the step.
+    """
+    if not math.isfinite(loss):
+        raise RedVillmError(
+            "the training diverged",
+            where=f"step {step} of {num_steps}",
+            got=f"loss {loss}",
+            do="lower lr or set clip_norm",
+        )

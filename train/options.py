@@ -108,6 +108,9 @@ def check_options(config: TrainConfig) -> None:
             got=f"video_order alternating, questions_per_row {config.questions_per_row}",
             do="set questions_per_row 1",
         )
+    if config.quantise != "none" and config.strategy == "fsdp":
+        got = f"quantise {config.quantise}, strategy fsdp"
+        raise ConfigError("a quantised LLM is not divided", got=got, do="set strategy ddp")
     if config.patience and not config.val_every:
         raise ConfigError("patience without validation", where="patience", do="set val_every")
 

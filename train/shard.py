@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import PreTrainedModel
 
 from features.errors import ConfigError
@@ -22,7 +23,7 @@ def shard(llm: PreTrainedModel, mesh: DeviceMesh) -> None:
     the CPU (mapped from a checkpoint) go to their devices one at a time.
 
     Each call gathers weights from all processes, so they must all call the LLM equally often; see
-    `idle_pass`.
+    `passes_lacking` and `idle_pass`.
 
     Args:
         llm: frozen, in the dtype it computes in; the same on every process.
@@ -43,6 +44,21 @@ def shard(llm: PreTrainedModel, mesh: DeviceMesh) -> None:
     whole = set(llm.parameters()) - set(layers.parameters())
     fully_shard(model.model, mesh=mesh, ignored_params=whole)
     model.to(mesh.device_type)
+
+
+def passes_lacking(llm: PreTrainedModel, own: int) -> int:
+    """How many idle passes this process owes; asked of all, before the first pass of a step.
+
+    Args:
+        llm: divided, or whole: then nobody waits for anybody, and it is 0.
+        own: micro-batches that this process has.
+    """
+    model: Any = llm
+    if not isinstance(model.model, FSDPModule):
+        return 0
+    most = torch.tensor(own, device=llm.device)
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    return int(most) - own
 
 
 def idle_pass(llm: PreTrainedModel, backward: bool) -> None:

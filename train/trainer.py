@@ -1,9 +1,8 @@
-"""Lightning's trainer as we use it: no chatter, no loss unseen."""
+"""Lightning's trainer as we use it, without chatter."""
 
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from typing import Any
 import lightning as L
 import torch
 
-from features.errors import RedVillmError
 from train.distributed import Replicas
 from train.meter import LoaderClock
 from train.options import TrainConfig
@@ -60,22 +58,6 @@ def quiet_lightning() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
-
-
-def check_losses(history: Sequence[dict[str, float]]) -> None:
-    """Refuse a training that diverged; such projectors are not saved.
-
-    Raises:
-        RedVillmError: naming the step.
-    """
-    for step, row in enumerate(history):
-        if not math.isfinite(row["loss"]):
-            raise RedVillmError(
-                "the training diverged",
-                where=f"step {step} of {len(history)}",
-                got=f"loss {row['loss']}",
-                do="lower lr or set clip_norm",
-            )
 
 
 def loss_summary(history: Sequence[dict[str, float]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from train.batch import Batch
 from train.distributed import sum_over_ranks
 from train.questions import QuestionDataset
+from train.shard import idle_pass, passes_lacking
 from train.steps import Rank, cut_step, epoch_rows
 from train.video_llm import VideoLLM, trainable
 
@@ -73,9 +74,12 @@ def validation_loss(model: VideoLLM, batches: Sequence[Batch]) -> float:
     """Mean cross entropy over the answer tokens of all ranks' batches."""
     device = model.llm.device
     sums = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
+    lacking = passes_lacking(model.llm, len(batches))
     for batch in batches:
         loss, count = model.loss(batch.to(device))
         sums += torch.tensor([loss.item(), count], device=sums.device)
+    for _ in range(lacking):
+        idle_pass(model.llm, backward=False)
     total, tokens = sum_over_ranks(sums).tolist()
     return float(total / tokens)
 
