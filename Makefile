@@ -33,7 +33,7 @@ WHERE = --config $(CONFIG) $(call given,BASE,base) $(call given,DATASET,dataset)
 one_of = $(if $(strip $(CHECKPOINT)),--checkpoint '$(CHECKPOINT)',$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check data extract train eval reeval report export inspect rehearse gpu-check bench-extract mini clean
+.PHONY: help setup demo test soak check data extract train eval reeval report export inspect rehearse gpu-check bench-extract bench-train mini clean
 
 help: ## this list
 	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
@@ -91,6 +91,9 @@ gpu-check: $(STAMP) ## BASE on an accelerator: parity with the CPU, speed agains
 
 bench-extract: $(STAMP) ## extraction and stores against their floors and peers (25 minutes; QUICK=1)
 	@$(VENV)/bin/python -m benchmarks.extract $(if $(QUICK),--quick) $(ARGS)
+
+bench-train: $(STAMP) ## a training step against its floor and transformers' Trainer (25 minutes; QUICK=1)
+	@$(VENV)/bin/python -m benchmarks.train $(if $(QUICK),--quick) $(ARGS)
 
 check: $(STAMP) ## ruff, mypy strict, import-linter
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports

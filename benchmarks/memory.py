@@ -41,7 +41,7 @@ def measure_memory(root: Path, scale: Scale) -> Measured:
         command = [sys.executable, "-c", _RUN, json.dumps([features, str(videos), eyes])]
         start = time.perf_counter()
         try:
-            peaks.append(_peak_of(command))
+            peaks.append(peak_of(command))
         finally:
             shutil.rmtree(features)
         seconds.append(time.perf_counter() - start)
@@ -51,7 +51,7 @@ def measure_memory(root: Path, scale: Scale) -> Measured:
     return Measured({"rss_growth": peaks[1] / peaks[0]}, times | megabytes)
 
 
-def _peak_of(command: list[str]) -> int:
+def peak_of(command: list[str]) -> int:
     """Run a command; the most bytes that it and its descendants held at one moment."""
     peak = 0
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -16,8 +16,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-_PACKAGES = ("torch", "transformers", "decord", "av", "ray", "zarr", "h5py", "numpy")
-
 
 @dataclass(frozen=True)
 class Limit:
@@ -26,6 +24,8 @@ class Limit:
     value: float
     most: bool = True
     """Whether `value` is the most allowed, or else the least."""
+    given: tuple[str, float] | None = None
+    """(key, least): judged only where that key's median is at least so much."""
 
     def __str__(self) -> str:
         return f"{'<=' if self.most else '>='} {self.value:g}"
@@ -34,27 +34,13 @@ class Limit:
         """Whether a median is as wanted."""
         return found <= self.value if self.most else found >= self.value
 
+    def applies(self, medians: Mapping[str, float]) -> bool:
+        """Whether the condition under which it is judged, if any, holds or is unknown."""
+        return self.given is None or medians.get(*self.given) >= self.given[1]
 
-LIMITS: dict[str, Limit | None] = {
-    "in_process_over_floor": Limit(1.15),
-    "ray_over_floor": Limit(1.25),
-    "speedup_fp32": Limit(1.1, most=False),
-    "speedup_bf16": Limit(2.3, most=False),
-    "bf16_floor": None,
-    "parity_max_abs": Limit(1e-4),
-    "multi_spec_over_union": Limit(1.15),
-    "rss_growth": Limit(1.1),
-    "hdf5_read_over_npload": Limit(2.5),
-    "zarr_read_over_npload": Limit(4.0),
-    "zarr_library_read_over_npload": None,
-    "zarr_tensorstore_read_over_npload": None,
-    "loader_samples_per_s_hdf5": Limit(500, most=False),
-    "loader_samples_per_s_zarr": Limit(500, most=False),
-}
-"""Every key, and what is wanted of it; None: for information. Zarr may take 10 times as long as
-numpy.load, or 4 times with TensorStore's help; ours needs no help."""
-_BF16_FLOOR = 2.5
-"""The processor's own gain from bfloat16 below which nothing is wanted of ours."""
+
+Limits = Mapping[str, Limit | None]
+"""Every key of a benchmark, and what is wanted of it; None: for information."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +54,7 @@ class Measured:
     """What the runs say of themselves."""
 
 
-def summarise(repeats: Iterable[Measured], facts: dict[str, Any]) -> dict[str, Any]:
+def summarise(repeats: Iterable[Measured], facts: dict[str, Any], limits: Limits) -> dict[str, Any]:
     """The record: each key's median at the top, its spread and limit under `details`."""
     found: dict[str, list[float]] = {}
     seconds: dict[str, list[float]] = {}
@@ -82,12 +68,11 @@ def summarise(repeats: Iterable[Measured], facts: dict[str, Any]) -> dict[str, A
             for key, value in values.items():
                 target.setdefault(key, []).append(value)  # type: ignore[arg-type]
     medians = {key: median(values) for key, values in found.items()}
-    limits = dict(LIMITS)
-    if medians.get("bf16_floor", _BF16_FLOOR) < _BF16_FLOOR:
-        limits["speedup_bf16"] = None
     details = {}
     for key, value in medians.items():
         limit = limits[key]
+        if limit is not None and not limit.applies(medians):
+            limit = None
         details[key] = {
             "min": min(found[key]),
             "max": max(found[key]),
@@ -95,12 +80,12 @@ def summarise(repeats: Iterable[Measured], facts: dict[str, Any]) -> dict[str, A
             "limit": str(limit) if limit else None,
             "passed": limit.holds(value) if limit else None,
         }
-    medians = {key: medians[key] for key in LIMITS if key in medians}
+    medians = {key: medians[key] for key in limits if key in medians}
     return {**facts, **medians, "details": details, "seconds": seconds, "reports": reports}
 
 
-def machine_facts() -> dict[str, Any]:
-    """Commit, processor and versions."""
+def machine_facts(packages: Sequence[str]) -> dict[str, Any]:
+    """Commit, processor and versions of these packages."""
 
     def git(*arguments: str) -> str:
         here = Path(__file__).parent
@@ -114,7 +99,7 @@ def machine_facts() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load_average_before": os.getloadavg()[0],
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: version(name) for name in packages},
     }
 
 

@@ -8,11 +8,8 @@ to the disk and read back. Of Ray only `ray.init` is left out, its actors and wo
 from __future__ import annotations
 
 import pickle
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +19,7 @@ import ray
 from benchmarks.baseline import extract_baseline
 from benchmarks.floors import BATCH, Decoders, encode_floor
 from benchmarks.results import Measured
-from benchmarks.world import Scale, make_base, make_clips
+from benchmarks.world import Scale, make_base, make_clips, scratch_folder
 from extract import ray_executor
 from extract.options import ExtractConfig
 from extract.run import ExtractSummary, extract_all
@@ -39,7 +36,7 @@ def measure_speed(root: Path, scale: Scale) -> Measured:
         decode, images = decoders.measure(sorted(clips.videos.iterdir()))
     encode = encode_floor(base, images, "float32")
     floor, bf16_encode = decode + encode, encode_floor(base, images, "bfloat16")
-    with _scratch(root) as scratch:
+    with scratch_folder(root) as scratch:
         serial = _run(scratch / "serial", clips, base, executor="serial")
         under_ray = _run_ray(scratch / "ray", clips, base)
         bf16 = _run(scratch / "bf16", clips, base, "bfloat16", executor="serial")
@@ -82,7 +79,7 @@ def measure_specs(root: Path, scale: Scale) -> Measured:
         decode, images = decoders.measure(paths)
     encode = encode_floor(base, images, "bfloat16")
     specs = " ".join(map(str, scale.specs))
-    with _scratch(root) as scratch:
+    with scratch_folder(root) as scratch:
         wanted = [path.stem for path in paths]
         runs = _run(scratch, clips, base, "bfloat16", "serial", wanted, specs=specs)
     took = runs[0].seconds
@@ -138,13 +135,3 @@ def _largest_difference(store: StorePath, pickles: Path, num_frames: int) -> flo
         ):
             largest = max(largest, float(np.abs(ours - theirs).max()))
     return largest
-
-
-@contextmanager
-def _scratch(root: Path) -> Iterator[Path]:
-    """A folder on the disk of the clips, gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=root))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def make_clips(root: Path, scale: Scale) -> DatasetConfig:
     """The clips and GIFs of a scale."""
     folder = root / f"clips-{scale.name}"
     if not folder.exists():
-        with _new_folder(folder) as new:
+        with new_folder(folder) as new:
             for index, seconds in enumerate(scale.seconds):
                 write_clip(new / f"clip-{seconds:03d}s.mp4", seconds * FPS, scale.size, index)
             for index in range(scale.gifs):
@@ -94,7 +95,7 @@ def make_tiny_clips(root: Path, count: int) -> DatasetConfig:
     """`count` names of 8 clips of 8 frames of 64x64."""
     folder = root / f"tiny-{count}"
     if not folder.exists():
-        with _new_folder(folder) as new:
+        with new_folder(folder) as new:
             for index in range(8):
                 write_clip(new / f"{index:05d}.mp4", 8, (64, 64), index)
             for index in range(8, count):
@@ -109,7 +110,7 @@ def make_base(root: Path, scale: Scale, tiny: bool = False) -> BaseConfig:
     config: Any = CLIPVisionConfig(**vision)
     folder = root / f"vit-{name}"
     if not folder.exists():
-        with _new_folder(folder) as new:
+        with new_folder(folder) as new:
             torch.manual_seed(0)
             tensors = CLIPVisionModel(config).state_dict()
             config.save_pretrained(new)
@@ -126,7 +127,7 @@ def make_base(root: Path, scale: Scale, tiny: bool = False) -> BaseConfig:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """A folder that exists under its name only when it is whole."""
     new = folder.with_name(f".{folder.name}.{os.getpid()}")
     new.mkdir(parents=True)
@@ -136,6 +137,16 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(new)
         raise
+
+
+@contextmanager
+def scratch_folder(root: Path) -> Iterator[Path]:
+    """A folder on the disk of what is measured on, gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def write_clip(path: Path, num_frames: int, size: tuple[int, int], seed: int) -> None:
