@@ -64,6 +64,7 @@ class Benchmark:
                     continue
                 console.print(f"repeat {repeat + 1} of {chosen.repeats}: {part.__name__}")
                 found.append(part(chosen.data, scale))
+                console.print({key: f"{value:.4g}" for key, value in found[-1].values.items()})
         record = summarise(found, facts, self.limits)
         write_record(out, record)
         print_table(console, record)

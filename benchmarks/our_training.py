@@ -2,7 +2,7 @@
 
 The floor is forward and input-gradient of the bare frozen LLM, on the embeddings, masks and
 positions that our step has just passed to it, with the vocabulary head on the answer positions
-alone. It runs in the same process right behind the step, so that a busy machine slows both.
+alone. It runs in the same process right behind each micro-batch, so that a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from unittest.mock import patch
 
 import lightning as L
 import torch.nn.functional as F
-from lightning.pytorch.profilers import SimpleProfiler
 from torch import Tensor
 
 from benchmarks.train_world import QUESTIONS, TrainWorld
@@ -28,6 +26,8 @@ from train.prompt import IGNORE
 from train.run import train
 from train.sources import TrainingData
 
+_MICRO_TOKENS = 1024
+"""One packed row at a time: no padding, and a CPU gains nothing by more."""
 _LOADING = "[_TrainingEpochLoop].train_dataloader_next"
 
 
@@ -64,6 +64,7 @@ def train_ours(
         max_steps=steps,
         device="cpu",
         questions_per_row=questions_per_row,
+        micro_tokens=_MICRO_TOKENS,
         resume=False,
     )
     watch = _Watch(floor)
@@ -74,20 +75,16 @@ def train_ours(
     return watch.steps
 
 
-class _SilentProfiler(SimpleProfiler):
-    def describe(self) -> None:
-        """Its report is not asked for."""
-
-
 class _Watch(L.Callback):
-    """Times Lightning's steps, and after each one the floor, which is in nobody's time."""
+    """Times Lightning's steps, and behind each micro-batch the floor, in no step's time."""
 
     def __init__(self, floor: bool) -> None:
         self.steps: list[Step] = []
         self._floor = floor
-        self._passes: list[dict[str, Any]] = []
-        self._since = 0.0
-        self._profiler = _SilentProfiler()
+        self._pass: dict[str, Any] = {}
+        self._left: list[Batch] = []
+        self._floor_loss = self._floor_seconds = self._since = 0.0
+        self._asked = self._loading = 0.0
 
     @contextlib.contextmanager
     def inside(self) -> Any:
@@ -96,11 +93,27 @@ class _Watch(L.Callback):
 
         def watched(trainer: Any, *args: Any, **kwargs: Any) -> None:
             trainer.callbacks.append(self)
-            trainer.profiler = self._profiler
+            self._listen(trainer.profiler)
             fit(trainer, *args, **kwargs)
 
         with patch.object(L.Trainer, "fit", watched):
             yield
+
+    def _listen(self, profiler: Any) -> None:
+        """Lightning tells its profiler when it waits for the loader."""
+        start, stop = profiler.start, profiler.stop
+
+        def on_start(action: str) -> None:
+            start(action)
+            if action == _LOADING:
+                self._asked = time.perf_counter()
+
+        def on_stop(action: str) -> None:
+            if action == _LOADING:
+                self._loading = time.perf_counter() - self._asked
+            stop(action)
+
+        profiler.start, profiler.stop = on_start, on_stop
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         if self._floor:
@@ -109,40 +122,45 @@ class _Watch(L.Callback):
         self._since = time.perf_counter()
 
     def _keep(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        self._passes.append(kwargs | {"inputs_embeds": kwargs["inputs_embeds"].detach()})
+        self._pass = kwargs | {"inputs_embeds": kwargs["inputs_embeds"].detach()}
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: Any, batch: list[Batch], batch_idx: int
+    ) -> None:
+        self._left = list(batch)
+        self._floor_loss = self._floor_seconds = 0.0
+
+    def on_after_backward(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Lightning calls this behind every micro-batch."""
+        if self._floor:
+            start = time.perf_counter()
+            self._floor_loss += _bare_pass(pl_module.model.llm, self._pass, self._left.pop(0))
+            self._floor_seconds += time.perf_counter() - start
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: list[Batch], batch_idx: int
     ) -> None:
-        seconds = time.perf_counter() - self._since
-        passes = self._passes.copy()
-        start = time.perf_counter()
-        floor_loss = _bare_step(pl_module.model.llm, passes, batch) if self._floor else 0.0
+        now = time.perf_counter()
         step = Step(
-            seconds=seconds,
+            seconds=now - self._since - self._floor_seconds,
             loss=pl_module.history[-1]["loss"],
             questions=tuple(i for micro in batch for i in micro.sample_ids),
             tokens=sum(micro.input_ids.numel() for micro in batch),
-            floor_seconds=time.perf_counter() - start,
-            floor_loss=floor_loss,
-            loading_seconds=self._profiler.recorded_durations[_LOADING][-1],
+            floor_seconds=self._floor_seconds,
+            floor_loss=self._floor_loss / sum(micro.num_answer_tokens for micro in batch),
+            loading_seconds=self._loading,
         )
         self.steps.append(step)
-        self._passes.clear()
-        self._since = time.perf_counter()
+        self._since = now
 
 
-def _bare_step(llm: Any, passes: Sequence[dict[str, Any]], batch: Sequence[Batch]) -> float:
-    """Forward and input-gradient of the LLM alone; the loss of the step."""
-    total, whole = sum(micro.num_answer_tokens for micro in batch), 0.0
-    for inputs, micro in zip(passes, batch, strict=True):
-        embeds = inputs["inputs_embeds"].requires_grad_()
-        hidden = llm.model(**inputs).last_hidden_state
-        targets = micro.labels[:, 1:]
-        counted = targets != IGNORE
-        logits: Tensor = llm.lm_head(hidden[:, :-1][counted])
-        loss = F.cross_entropy(logits.float(), targets[counted], reduction="sum") / total
-        loss.backward()  # type: ignore[no-untyped-call]
-        embeds.grad = None
-        whole += loss.item()
-    return whole
+def _bare_pass(llm: Any, inputs: dict[str, Any], micro: Batch) -> float:
+    """Forward and input-gradient of the LLM alone; the sum of the losses of answer tokens."""
+    inputs["inputs_embeds"].requires_grad_()
+    hidden = llm.model(**inputs).last_hidden_state
+    targets = micro.labels[:, 1:]
+    counted = targets != IGNORE
+    logits: Tensor = llm.lm_head(hidden[:, :-1][counted])
+    loss = F.cross_entropy(logits.float(), targets[counted], reduction="sum")
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item()

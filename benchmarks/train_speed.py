@@ -25,7 +25,7 @@ from pipelines.selection import Selection
 
 
 def measure_steps(root: Path, scale: TrainScale) -> Measured:
-    """One repeat: our steps with the floor behind each, then steps of the plain loop."""
+    """One repeat: our steps with the floor beside them, then steps of the plain loop."""
     world = make_world(root, scale)
     with scratch_folder(root) as scratch:
         ours = train_ours(world, scratch / "ours", scale.batch_size, scale.steps, floor=True)
