@@ -39,7 +39,7 @@ TRAIN = Benchmark(
     limits=LIMITS,
     scales=SCALES,
     packages=(
-        *("torch", "transformers", "accelerate", "lightning", "torchdata"),
+        *("torch", "transformers", "accelerate", "lightning"),
         *("tokenizers", "safetensors", "zarr", "h5py", "numpy"),
     ),
     once=frozenset({measure_training_memory, measure_parity}),

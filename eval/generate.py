@@ -129,6 +129,7 @@ def generate(
     if len(done) == len(samples):
         Console().print(f"{folder}: answered before from the same checkpoint; reused")
         return folder
+    trained = read_projector_config(projectors)
     llm = load_image_llm(base, config.torch_device, config.torch_dtype)
     projector = load_projectors(projectors, llm, store.spec)
     videos = VideoReader(store, projector.switches.spatial_window)
@@ -150,7 +151,10 @@ def generate(
 
         append([_row(s, None, lost[s.sample_id]) for s in samples if s.sample_id in lost])
         items = _render(
-            [s for s in samples if s.sample_id not in lost], Prompter.of(base, llm), model, videos
+            [s for s in samples if s.sample_id not in lost],
+            trained.prompter(base, llm),
+            model,
+            videos,
         )
         while group := list(islice(items, config.batch_size)):
             if any(sample.sample_id not in done for sample, _ in group):
@@ -247,6 +251,7 @@ def _describe(
         "schema": SCHEMA_VERSION,
         "base": digest,
         "prompt": template_of(base.prompt),
+        "video_order": trained.video_order,
         "spec": store.spec.fingerprint,
         "features": store.content_digest,
         "checkpoint": sha256(canonical_json([weights, switches]).encode()).hexdigest(),

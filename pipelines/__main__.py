@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"{args[0]}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"{args[0]}: interrupted; what was finished is kept", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"{args[0]}: {stop or 'interrupted; what was finished is kept'}", file=sys.stderr)
         return 130
 
 

@@ -145,7 +145,7 @@ def run_train(where: Selection, config: Any) -> None:
 
     data = [TrainingData(each.load_dataset(), find_store(each)) for each in where.each()]
     run = train(config, where.load_base(), *data)
-    if is_rank_zero():
+    if is_rank_zero(config.devices):
         metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         console.print(f"run: {run} ({metrics['steps']} steps, {metrics['seconds']} s)")
 

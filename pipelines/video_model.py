@@ -35,7 +35,6 @@ from train.checkpoint import (
     read_projector_config,
 )
 from train.image_llm import base_digest, load_image_llm
-from train.prompt import Prompter
 from train.video_llm import VideoLLM
 from train.videos import Video
 
@@ -94,7 +93,7 @@ class VideoModel:
         self._base = load_image_llm(base, device, dtype)
         projector = load_projectors(folder, self._base, config.spec)
         self._model = VideoLLM.of(projector, self._base).eval()
-        self._prompter = Prompter.of(base, self._base)
+        self._prompter = config.prompter(base, self._base)
 
     def answer(
         self, video: str | Path | VideoFeatures | Video, question: str, max_new_tokens: int = 256

@@ -17,8 +17,18 @@ import torch
 from safetensors.torch import load_file
 from tiny_training import make_data
 
+from features.errors import ConfigError
+from train.distributed import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+    environment,
+    find_own_device,
+    num_nodes,
+)
 from train.resume import STATE
 
+TORCHRUN = ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 COMMAND = [sys.executable, str(Path(__file__).with_name("tiny_training.py"))]
 
 
@@ -69,7 +79,7 @@ def test_two_processes_give_the_curve_of_one(data: Path, mini_dir: Path, tmp_pat
         assert said[name].count("projector.temporal") == 1  # one of them speaks
         assert difference(curve(tmp_path / "one"), curve(tmp_path / name)) <= 1e-6
         validated = [curve(tmp_path / run, "val_loss") for run in ("one", name)]
-        assert len(validated[0]) == 3
+        assert len(validated[0]) == 4  # and after the last step
         assert difference(*validated) <= 1e-6
         found = load_file(tmp_path / name / where)
         assert all(torch.allclose(wanted[key], found[key], atol=1e-5) for key in wanted)
@@ -86,8 +96,7 @@ def test_all_processes_stop_when_one_is_asked_and_go_on_together(
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert "KeyboardInterrupt" in err
-    assert "goes on from there" in err
+    assert "KeyboardInterrupt: stopped; the same command goes on from" in err
     done = len(torch.load(state, weights_only=True)["history"])
     assert 10 <= done < 190
     assert not children_of(process.pid)
@@ -112,3 +121,34 @@ def test_a_process_that_dies_ends_the_run_with_an_error(
     process.communicate(timeout=60)
     assert process.returncode != 0
     assert len(torch.load(state, weights_only=True)["history"]) % 10 == 0
+
+
+def test_who_started_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert isinstance(environment(8), LightningEnvironment)
+    monkeypatch.setenv("SLURM_NTASKS", "1")  # sbatch alone starts nobody
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    assert isinstance(environment(8), LightningEnvironment)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    found = environment(8)
+    assert isinstance(found, SLURMEnvironment)
+    assert not found.auto_requeue
+    for name in TORCHRUN:
+        monkeypatch.setenv(name, "2")
+    assert isinstance(environment(8), TorchElasticEnvironment)
+    assert num_nodes() == 2
+    with pytest.raises(ConfigError, match=r"got: 2 processes, devices 8.*set devices 2"):
+        find_own_device(8)
+    find_own_device(2)
+
+
+def test_under_torchrun(data: Path, mini_dir: Path, tmp_path: Path) -> None:
+    settings = {"runs": str(tmp_path), "device": "cpu", "max_steps": 3, "devices": 2}
+    order = {"data": str(data), "mini": str(mini_dir), "train": settings}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc-per-node", "2", COMMAND[1], json.dumps(order)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert len(curve(tmp_path)) == 3
+    assert done.stdout.count("projector.temporal") == 1

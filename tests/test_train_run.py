@@ -80,7 +80,8 @@ def test_a_run_folder_tells_everything(tmp_path: Path, base, data, capsys) -> No
     assert [float(row["loss"]) for row in rows] == pytest.approx(
         [loss for _, loss in metrics["loss"]["curve"]], rel=1e-5
     )
-    assert float(rows[0]["lr"]) == pytest.approx(1e-3)
+    assert float(rows[0]["lr"]) == 0  # a step of warm-up
+    assert float(rows[1]["lr"]) == pytest.approx(1e-3)
     assert float(rows[0]["grad_norm"]) > 0
     assert list((run / "tensorboard").glob("events*"))
     assert yaml.safe_load((run / "config.yaml").read_text())["train"]["lr"] == 1e-3

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from train.packing import visible_pairs
 from train.prompt import IGNORE, PADDING_SEGMENT, Rendered
 from train.videos import Video
 
@@ -42,6 +43,11 @@ class Batch:
     spatial: Float[Tensor, "B N D"]
     spatial_valid: Bool[Tensor, "B N"]
     num_answer_tokens: int
+    num_tokens: int
+    """Real ones."""
+    num_pairs: int
+    """Pairs of which one token sees the other, one layer and head (packing.visible_pairs). What
+    PaliGemma and Gemma 3 see ahead and what a window hides is not counted: little, here."""
     side: Literal["right", "left"] = "right"
     """Where the padding is."""
 
@@ -84,6 +90,8 @@ def collate(
         spatial=spatial,
         spatial_valid=spatial_valid,
         num_answer_tokens=int((labels[:, 1:] != IGNORE).sum()),
+        num_tokens=sum(len(p.input_ids) for p in prompts),
+        num_pairs=sum(visible_pairs(p.segment_ids) for p in prompts),
         side=side,
     )
 

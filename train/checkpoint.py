@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -27,9 +27,12 @@ from features.errors import CheckpointError
 from features.spec import SCHEMA_VERSION, FeatureSpec, check_schema, require_same
 from train.image_llm import ImageLLM
 from train.projectors import ProjectorSwitches, VideoProjector
+from train.prompt import Prompter
 from train.video_llm import trainable
 
-PROJECTORS, TENSORS, CONFIG = "projectors", "projectors.safetensors", "config.json"
+RECORD, METRICS, PROJECTORS = "config.yaml", "metrics.json", "projectors"
+"""In a run's folder: what decides the result, what came out (written last), what was trained."""
+TENSORS, CONFIG = "projectors.safetensors", "config.json"
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,15 @@ class ProjectorConfig:
     """Seed of fresh weights and of the order of questions."""
     steps: int | None
     """Optimizer steps; 0 is the untuned base, None is unknown (imported)."""
+    video_order: Literal["first", "alternating"] = "first"
+    """Where the video was in training; after `alternating` it is behind the question when asked, as
+    Video-ChatGPT asks."""
     sha256: str = ""
     """Of the file projectors.safetensors; filled in when it is written."""
+
+    def prompter(self, base: BaseConfig, llm: ImageLLM) -> Prompter:
+        """How to ask what was trained so."""
+        return Prompter.of(base, llm, video_last=self.video_order == "alternating")
 
     def to_dict(self) -> dict[str, Any]:
         """As written to config.json."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
+
+from features.errors import ConfigError
 
 
 class Replicas(DDPStrategy):
@@ -23,9 +30,47 @@ class Replicas(DDPStrategy):
         """No wrapper."""
 
 
-def is_rank_zero() -> bool:
-    """Whether this process writes and speaks; known before the processes have met."""
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
+def is_rank_zero(devices: int) -> bool:
+    """Whether this process writes and speaks; known before the processes have met.
+
+    One with a single device is alone, whatever number it has in a job of several.
+    """
+    return devices == 1 or int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def num_nodes() -> int:
+    """Nodes that `torchrun` started processes on; 1 without it."""
+    return int(os.environ["GROUP_WORLD_SIZE"]) if TorchElasticEnvironment.detect() else 1
+
+
+def find_own_device(devices: int) -> None:
+    """Let `cuda` mean this process's own GPU, under whoever started it.
+
+    Raises:
+        ConfigError: torchrun has started another number of processes a node.
+    """
+    if TorchElasticEnvironment.detect() and int(os.environ["LOCAL_WORLD_SIZE"]) != devices:
+        found = os.environ["LOCAL_WORLD_SIZE"]
+        raise ConfigError(
+            "torchrun has started another number of processes a node than --devices says",
+            got=f"{found} processes, devices {devices}",
+            do=f"set devices {found}",
+        )
+    if devices > 1 and torch.cuda.is_available():
+        local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
+        torch.cuda.set_device(int(local))
+
+
+def environment(devices: int) -> ClusterEnvironment:
+    """Who has started the processes, or will: torchrun, srun, or Lightning itself.
+
+    Lightning by itself takes any SLURM job for one that srun has started, and waits for the others.
+    """
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if devices > 1 and os.environ.get("SLURM_STEP_NUM_TASKS") == str(devices):
+        return SLURMEnvironment(auto_requeue=False)
+    return LightningEnvironment()
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from features.layouts import LAYOUTS
 from train.card import CARD
 from train.checkpoint import (
     CONFIG,
+    METRICS,
     PROJECTORS,
     TENSORS,
     ProjectorConfig,
@@ -33,8 +34,6 @@ from train.checkpoint import (
 from train.projectors import ProjectorSwitches
 
 MM_PROJECTOR = "mm_projector.safetensors"
-_FINISHED = "metrics.json"
-"""What a run writes last (train/run.py)."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,9 @@ def export(options: ExportOptions) -> Path:
             or the projectors are not of the form that was asked for.
         StoreError: the target cannot be written.
     """
-    if not (options.run / _FINISHED).is_file():
+    if not (options.run / METRICS).is_file():
         do = "let the training end: `make train` with the same config goes on"
-        raise CheckpointError("not a finished run", where=options.run, wanted=_FINISHED, do=do)
+        raise CheckpointError("not a finished run", where=options.run, wanted=METRICS, do=do)
     folder = options.run / PROJECTORS
     config = read_projector_config(folder)
     with disk_errors("cannot read the projectors", folder):

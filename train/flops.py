@@ -8,53 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-from jaxtyping import Int
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from train.batch import Batch
-from train.prompt import PADDING_SEGMENT
 
 
-@dataclass(frozen=True)
-class StepWork:
-    """What passes through the LLM in a step, or in one device's share of it."""
+class StepWork(NamedTuple):
+    """What passes through the LLM in a step, or in one process's share of it."""
 
-    counts: Int[Tensor, " 4"]
-    """Tokens, answer tokens, visible query-key pairs and questions, on the batch's device. One
-    tensor, so that the shares of several devices are summed in one go."""
-
-    def __add__(self, other: StepWork) -> StepWork:
-        return StepWork(self.counts + other.counts)
-
-
-def step_work(batches: Sequence[Batch], device: torch.device) -> StepWork:
-    """The work of a step's micro-batches; a rank may have none. Nothing is read from the device."""
-    answers = sum(batch.num_answer_tokens for batch in batches)
-    questions = sum(len(batch.sample_ids) for batch in batches)
-    counts = torch.tensor([0, answers, 0, questions]).to(device, non_blocking=True)
-    for batch in batches:
-        counts[0] += (batch.segment_ids != PADDING_SEGMENT).sum()
-        counts[2] += visible_pairs(batch.segment_ids)
-    return StepWork(counts)
+    tokens: float
+    """Real ones."""
+    answers: float
+    """Tokens with a loss."""
+    pairs: float
+    """Query-key pairs that the attention mask lets through, one layer and head."""
+    questions: float
 
 
-def visible_pairs(segment_ids: Int[Tensor, "B L"]) -> Int[Tensor, ""]:
-    """Query-key pairs that the attention mask lets through, one layer and head.
-
-    Segment 0 is causal; a token of another segment sees segment 0, which comes first, and its own
-    segment causally. What PaliGemma and Gemma 3 see ahead, and what a sliding window hides, is not
-    counted: little, at the lengths trained here.
-    """
-    rows, length = segment_ids.shape
-    sizes = torch.zeros(rows, length + 2, dtype=torch.long, device=segment_ids.device)
-    sizes = sizes.scatter_add_(1, segment_ids - PADDING_SEGMENT, torch.ones_like(segment_ids))
-    shared, own = sizes[:, 1:2], sizes[:, 2:]  # column 0 counts the padding
-    causal = sizes[:, 1:] * (sizes[:, 1:] + 1) // 2
-    return causal.sum() + (shared * own).sum()
+def step_work(batches: Sequence[Batch]) -> StepWork:
+    """The work of a step's micro-batches; a rank may have none."""
+    return StepWork(
+        sum(batch.num_tokens for batch in batches),
+        sum(batch.num_answer_tokens for batch in batches),
+        sum(batch.num_pairs for batch in batches),
+        sum(len(batch.sample_ids) for batch in batches),
+    )
 
 
 @dataclass(frozen=True)
@@ -72,13 +53,7 @@ class FlopsModel:
     """Heads x width of a head."""
     layers: int
 
-    def flops(
-        self,
-        tokens: int | float,
-        answers: int | float,
-        pairs: int | float,
-        checkpointing: bool = False,
-    ) -> int | float:
+    def flops(self, work: StepWork, checkpointing: bool = False) -> float:
         """Least FLOPs of training projectors in front of this frozen LLM.
 
         Forward and input gradient take 2 P a token each, and there are no weight gradients: 4 P.
@@ -86,15 +61,13 @@ class FlopsModel:
         products forwards (4 FLOPs a pair and unit of width) and four backwards: 3 x forward.
 
         Args:
-            tokens: real ones, padding excluded.
-            answers: tokens with a loss.
-            pairs: see `visible_pairs`.
+            work: of a step.
             checkpointing: count each layer's second forward pass too: nearly 6 P, and 4 x
                 attention. That is the floor at this setting; work that is needed it is not.
         """
         linear = 4 * self.linear + 2 * self.linear_again * checkpointing
         attention = (3 + checkpointing) * 4 * self.attention_width * self.layers
-        return linear * tokens + 4 * self.head * answers + attention * pairs
+        return float(linear * work.tokens + 4 * self.head * work.answers + attention * work.pairs)
 
 
 def count_flops_model(llm: PreTrainedModel) -> FlopsModel:

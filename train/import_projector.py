@@ -74,6 +74,7 @@ def import_projector(options: ImportOptions, base: BaseConfig) -> dict[str, str]
         questions=IMPORTED,
         switches=ProjectorSwitches(temporal_module="shared"),
         seed=0,
+        video_order="alternating",
         steps=None,
     )
     tensors = {f"alignment.{local}": file[name].float() for local, name in names.items()}

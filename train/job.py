@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from features.config import BaseConfig, Budget
 from features.errors import ConfigError
 from features.spec import SCHEMA_VERSION
 from train.image_llm import ImageLLM, base_digest
-from train.options import NO_INFLUENCE, TrainConfig
+from train.options import LAST_BITS, NO_INFLUENCE, TrainConfig
 from train.projectors import VideoProjector
 from train.prompt import Prompter
 from train.questions import QuestionDataset, Source
@@ -36,13 +35,6 @@ class Job:
     console: Console
 
     @property
-    def local_device(self) -> torch.device:
-        """Where this process's LLM goes: of several GPUs the one with its number."""
-        if self.config.devices == 1 or self.device.type != "cuda":
-            return self.device
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-
-    @property
     def name(self) -> str:
         """Of what is trained on, as in the run's path."""
         return "+".join(one.dataset.name for one in self.data)
@@ -50,6 +42,7 @@ class Job:
     def record(self) -> dict[str, Any]:
         """Everything that decides the result, as plain YAML values."""
         settings = {k: v for k, v in asdict(self.config).items() if k not in NO_INFLUENCE}
+        how = {name: settings.pop(name) for name in LAST_BITS}
         base = {k: v for k, v in asdict(self.base).items() if k not in ("budgets", "licence")}
         base["stop"] = list(self.base.stop)  # as YAML gives it back
         splits = ("train", "val") if self.config.val_every else ("train",)
@@ -58,6 +51,7 @@ class Job:
             "train": settings | asdict(self.budget),
             "device": {"type": self.device.type, "llm_dtype": str(self.dtype)},
             "base": base | {"digest": base_digest(self.base)},
+            "how": how,
             "data": {split: [one.record(split) for one in self.data] for split in splits},
         }
 
@@ -114,10 +108,7 @@ def say_questions(job: Job, dataset: QuestionDataset, sampler: StepSampler) -> N
         ConfigError: not enough for one optimizer step.
     """
     console, budget = job.console, job.budget
-    if dataset.lost:
-        reasons = ", ".join(f"{code} {n:,}" for code, n in sorted(dataset.lost.items()))
-        asked = dataset.counts()["asked"]
-        console.print(f"lost {dataset.lost.total():,} of {asked:,} training questions: {reasons}")
+    say_lost(job, dataset, "training")
     if dataset.truncated:
         console.print(f"{dataset.truncated:,} answers lost their end to max_length")
     if not len(sampler) and budget.epochs:
@@ -130,3 +121,11 @@ def say_questions(job: Job, dataset: QuestionDataset, sampler: StepSampler) -> N
         f"{len(dataset):,} questions x {budget.epochs} epochs = {len(sampler):,} steps of "
         f"{budget.batch_size}; {sampler.dropped} left over at the end are dropped"
     )
+
+
+def say_lost(job: Job, dataset: QuestionDataset, kind: str) -> None:
+    """How many questions cannot be asked, and why."""
+    if dataset.lost:
+        reasons = ", ".join(f"{code} {n:,}" for code, n in sorted(dataset.lost.items()))
+        lost, asked = dataset.lost.total(), dataset.counts()["asked"]
+        job.console.print(f"lost {lost:,} of {asked:,} {kind} questions: {reasons}")

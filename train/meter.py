@@ -116,42 +116,41 @@ class StepMeter:
             found[f"distance/{name}"] = _norm(moved) / self._start_norms[name]
         return found
 
-    def row(self, loss: Float[Tensor, ""], lr: float, work: StepWork) -> dict[str, float]:
+    def row(self, step: int, loss: float, lr: float, work: StepWork) -> dict[str, float]:
         """The figures of a step that has just been made.
 
         Args:
+            step: its number, from 1, whoever made those before.
             loss: mean over the step's answer tokens.
             lr: the learning rate that the step was made with.
             work: of the whole step.
         """
-        read = {"loss": loss.detach(), **self._norms}
-        if self._totals.steps % _EVERY == 0:
+        read = dict(self._norms)
+        if step % _EVERY == 1:
             read |= self.distances()
-        scalars = torch.stack(list(read.values())).float()
-        *values, tokens, answers, pairs, questions = torch.cat([scalars, work.counts]).tolist()
+        values = torch.stack(list(read.values())).tolist()
         now = time.perf_counter()
         asked, waited = self._clock.take()
         began = self._end if asked is None else asked
         if not self._totals.steps:
             self._begin = began
         seconds, self._end = now - began, now
-        floor = self._flops.flops(tokens, answers, pairs, self.checkpointing) / self._speed.rate
+        floor = self._flops.flops(work, self.checkpointing) / self._speed.rate
         self._totals = Report(
             self._totals.steps + 1,
             now - self._begin,
-            self._totals.tokens + tokens,
+            self._totals.tokens + work.tokens,
             self._totals.floor_s + floor,
             self._totals.waited_s + waited,
         )
-        row = dict(zip(read, values, strict=True)) | {
-            "lr": lr,
-            "tokens_per_s": tokens / seconds,
-            "questions_per_s": questions / seconds,
+        row = {"loss": loss, "lr": lr, **dict(zip(read, values, strict=True))} | {
+            "tokens_per_s": work.tokens / seconds,
+            "questions_per_s": work.questions / seconds,
             "data_share": waited / seconds,
             "floor_share": floor / seconds,
         }
         if self._speed.peak is not None:
-            needed = self._flops.flops(tokens, answers, pairs)
+            needed = self._flops.flops(work)
             row["mfu"] = needed / (seconds * self._speed.peak)
         return row
 

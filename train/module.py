@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from transformers import get_cosine_schedule_with_warmup
 
 from features.config import Budget
@@ -27,8 +28,8 @@ from train.steps import Rank
 from train.validation import Validation
 from train.video_llm import VideoLLM, clip_gradients, trainable
 
-LoaderOf = Callable[[Rank], Any]
-"""Makes the loader of one rank."""
+LoaderOf = Callable[[Rank, int], Any]
+"""Makes the loader of one rank, from a number of steps on that have been made."""
 
 
 class ProjectorTraining(L.LightningModule):
@@ -75,10 +76,10 @@ class ProjectorTraining(L.LightningModule):
         self._divide, self._proved = divide, False
 
     def train_dataloader(self) -> Any:
-        """This rank's."""
+        """This rank's, from where the history ends: a place in the order is a step number."""
         if self._loader_of is None:
             raise RuntimeError("no loader")
-        return self._loader_of(self._rank)
+        return self._loader_of(self._rank, len(self.history))
 
     @property
     def _rank(self) -> Rank:
@@ -97,7 +98,7 @@ class ProjectorTraining(L.LightningModule):
         optimizer = torch.optim.AdamW(
             trainable(self.model).values(), self.budget.lr, weight_decay=self.budget.weight_decay
         )
-        warmup = round(self.budget.warmup * self.num_steps)
+        warmup = math.ceil(self.budget.warmup * self.num_steps)  # as transformers' Trainer rounds
         schedule = get_cosine_schedule_with_warmup(optimizer, warmup, self.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule}}
 
@@ -114,31 +115,30 @@ class ProjectorTraining(L.LightningModule):
         """One optimizer step over all micro-batches of `batch`."""
         optimizer: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
-        total = self._sum(sum(micro.num_answer_tokens for micro in batch))[0]
+        work = StepWork(*self._sum(*step_work(batch)))
         losses = torch.zeros((), device=self.device)
         optimizer.zero_grad()
         lacking = passes_lacking(self.model.llm, len(batch))
         with self._proof(batch):
             for micro in batch:
-                share = self.model.loss(micro)[0] / total
+                share = self.model.loss(micro)[0] / work.answers
                 self.manual_backward(share)
                 losses += share.detach()
             for _ in range(lacking):
                 idle_pass(self.model.llm, backward=True)
-        sum_gradients(trainable(self.model).values())
+        sum_gradients(trainable(self.model.projector).values())
         clip_gradients(self.model, self.clip_norm, self.meter.gradients())
         lr = schedule.get_last_lr()[0]
         optimizer.step()
         schedule.step()
-        counts = step_work(batch, self.device).counts
-        loss, save, stop, *summed = self._sum(losses.item(), *self.wants(), *counts.tolist())
+        loss, save, stop = self._sum(losses.item(), *self.wants())
         self.stopping, self.saving = stop > 0, save > 0
-        work = StepWork(torch.tensor(summed, dtype=torch.long, device=self.device))
-        row = self.meter.row(torch.tensor(loss, device=self.device), lr, work)
+        step = len(self.history) + 1
+        check_loss(loss, step, self.num_steps)
+        row = self.meter.row(step, loss, lr, work)
         if self.validation is not None:
-            row |= self.validation.after_step(self.model, len(self.history) + 1)
+            row |= self.validation.after_step(self.model, step, last=step == self.num_steps)
         self.history.append(row)
-        check_loss(row["loss"], len(self.history), self.num_steps)
 
     def _proof(self, batch: list[Batch]) -> AbstractContextManager[object]:
         """The first step here proves that activation checkpointing happens as it should."""
@@ -149,11 +149,17 @@ class ProjectorTraining(L.LightningModule):
 
     def _sum(self, *mine: float | int) -> list[float]:
         """Each number summed over the ranks, which all call this together."""
+        if not dist.is_initialized():
+            return [float(number) for number in mine]
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         sums: list[float] = sum_over_ranks(
             torch.tensor(mine, dtype=dtype, device=self.device)
         ).tolist()
         return sums
+
+    def cpu(self) -> ProjectorTraining:
+        """Stays where it is: Lightning would move the LLM to the host when training ends."""
+        return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the trainable tensors only, and what was logged."""

@@ -87,6 +87,11 @@ NO_INFLUENCE = {
     *("save_minutes", "save_steps", "wandb"),
 }
 """Settings that do not decide the result, or do so through another entry of the record."""
+LAST_BITS = (
+    *("devices", "strategy", "micro_batch", "micro_tokens", "num_threads"),
+    "activation_checkpointing",
+)
+"""Settings that decide no more than the order of sums: recorded, and a run goes on with others."""
 
 
 def check_options(config: TrainConfig) -> None:
@@ -96,8 +101,9 @@ def check_options(config: TrainConfig) -> None:
         ConfigError: naming the option.
     """
     least = dict.fromkeys(("questions_per_row", "micro_batch", "micro_tokens", "devices"), 1)
-    least |= {"val_every": 0, "val_questions": 1, "patience": 0}
-    least |= {"save_steps": 1} if config.save_steps is not None else {}
+    least |= {"val_every": 0, "val_questions": 1, "patience": 0, "seed": 0, "num_workers": 0}
+    optional = {"save_steps": 1, "batch_size": 1, "max_steps": 1, "epochs": 0}
+    least |= {name: low for name, low in optional.items() if getattr(config, name) is not None}
     for name, low in least.items():
         if getattr(config, name) < low:
             got = getattr(config, name)
@@ -108,6 +114,9 @@ def check_options(config: TrainConfig) -> None:
             got=f"video_order alternating, questions_per_row {config.questions_per_row}",
             do="set questions_per_row 1",
         )
+    if config.strategy == "fsdp" and config.devices == 1:
+        do = "set devices, or strategy ddp"
+        raise ConfigError("one device has nobody to divide the LLM with", got="fsdp", do=do)
     if config.quantise != "none" and config.strategy == "fsdp":
         got = f"quantise {config.quantise}, strategy fsdp"
         raise ConfigError("a quantised LLM is not divided", got=got, do="set strategy ddp")

@@ -44,8 +44,13 @@ def pack(prompts: Sequence[Rendered], where: object = None) -> Rendered:
         position_ids=np.concatenate(
             [first.position_ids[:shared], *(p.position_ids[shared:] for p in prompts)]
         ),
-        truncated=any(prompt.truncated for prompt in prompts),
     )
+
+
+def visible_pairs(segment_ids: Int[np.ndarray, " L"]) -> int:
+    """Pairs of tokens of which one sees the other in a row without padding, by sizes alone."""
+    sizes = np.bincount(segment_ids)
+    return int((sizes * (sizes + 1) // 2).sum() + sizes[0] * sizes[1:].sum())
 
 
 def visible(segment_ids: Int[Tensor, "B L"]) -> Bool[Tensor, "B L L"]:

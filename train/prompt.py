@@ -53,7 +53,6 @@ class Rendered:
     segment_ids: Int[np.ndarray, " L"]
     """0 up to the last placeholder, 1 after it (1, 2, ... where several questions are packed)."""
     position_ids: Int[np.ndarray, " L"]
-    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class Prompter:
         position = np.arange(len(ids))
         labels = np.where(position >= encoded.answer_start + more, ids, IGNORE)
         segments = (position >= at + num_video_tokens).astype(np.int64)
-        return Rendered(ids, labels, segments, position, encoded.truncated)
+        return Rendered(ids, labels, segments, position)
 
     def render(
         self, question: str, answer: str | None, num_video_tokens: int, where: object = None

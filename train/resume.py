@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from features.durable import commit_point, fsync_path
+from features.durable import commit_point, disk_errors, fsync_path
 from train.module import ProjectorTraining
 
 STATE = "state.ckpt"
@@ -35,6 +37,8 @@ class SaveState(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lightning has put its own handlers in place by now; its ranks may miss one another."""
         module, self._saved_at = _checked(pl_module), time.monotonic()
+        self._asked = trainer.received_sigterm  # it came between Lightning's handlers and ours
+        trainer._signal_connector.received_sigterm = False
         module.wants = lambda: (trainer.is_global_zero and self._due(module), self._asked)
         for number in _SIGNALS:
             self._handlers[number] = signal.signal(number, self._ask)
@@ -76,19 +80,32 @@ class SaveState(L.Callback):
         """Write, if any rank wanted it; not when this was the last step."""
         module = _checked(pl_module)
         if (module.stopping or module.saving) and len(module.history) < module.num_steps:
-            save_state(trainer, self._path)
+            trainer.save_checkpoint(self._path, weights_only=False)
             self._saved_at = time.monotonic()
 
 
-def save_state(trainer: L.Trainer, path: Path) -> None:
-    """Write the state; what was there before is there until the new one is whole."""
-    new = path.with_name(f".{path.name}.new")
-    trainer.save_checkpoint(new, weights_only=False)
-    if trainer.is_global_zero:
-        fsync_path(new)
-        commit_point("state-written")
-        new.replace(path)
-        fsync_path(path.parent)
+class StateFile(TorchCheckpointIO):
+    """Lightning's way to the disk, on rank 0: the last state is there until the new one is whole.
+
+    Lightning's own goes by a copy in the system's folder for temporary files.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write beside, flush, and take the place.
+
+        Raises:
+            StoreError: the disk does not take it.
+        """
+        path = Path(path)
+        new = path.with_name(f".{path.name}.new")
+        with disk_errors("cannot save the state of the training", path):
+            torch.save(checkpoint, new)
+            fsync_path(new)
+            commit_point("state-written")
+            new.replace(path)
+            fsync_path(path.parent)
 
 
 def _checked(module: L.LightningModule) -> ProjectorTraining:

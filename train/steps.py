@@ -7,14 +7,12 @@ and on how many share a row, on nothing else.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from torch.utils.data import Sampler
-from torchdata.stateful_dataloader import StatefulDataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from train.batch import Batch, Item, collate
 from train.questions import QuestionDataset, Row
@@ -55,8 +53,21 @@ class StepSampler(Sampler[list[Row]]):
         questions_per_row: int = 1,
         max_steps: int | None = None,
         rank: Rank = Rank(),
+        start: int = 0,
     ) -> None:
-        self._questions, self._rank = questions, rank
+        """Args are what decides the order, and whose share it is from which step on.
+
+        Args:
+            questions: what is asked.
+            batch_size: questions a step, of all ranks.
+            epochs: passes over the questions.
+            seed: of the order.
+            questions_per_row: most questions about one video that share a row.
+            max_steps: steps at most.
+            rank: whose share of each step.
+            start: steps that have been made; the length counts them.
+        """
+        self._questions, self._rank, self._start = questions, rank, start
         self._batch_size, self._epochs, self._seed = batch_size, epochs, seed
         self._per_row = questions_per_row
         whole = len(questions) * epochs // batch_size
@@ -74,7 +85,8 @@ class StepSampler(Sampler[list[Row]]):
                 step.append(head)
                 room -= len(head)
                 if not room:
-                    yield self._rank.share(step, self._questions.cost)
+                    if self._num_steps - left >= self._start:
+                        yield self._rank.share(step, self._questions.cost)
                     left, step, room = left - 1, [], self._batch_size
                     if not left:
                         return
@@ -115,17 +127,25 @@ def cut_step(
         max_tokens: most tokens a micro-batch, padding included. A row that has more of either goes
             alone.
     """
-    groups: list[list[Item]] = []
-    for item in sorted(items, key=lambda item: -len(item.prompt.input_ids)):
-        together = [*groups[-1], item] if groups else [item]
-        # The first of a group is its longest.
-        tokens = len(together) * len(together[0].prompt.input_ids)
-        questions = sum(len(one.sample_ids) for one in together)
+    sizes = [(len(item.prompt.input_ids), len(item.sample_ids)) for item in items]
+    groups = group_rows(sizes, max_questions, max_tokens)
+    return [collate([items[i] for i in group], pad_token_id) for group in groups]
+
+
+def group_rows(
+    sizes: Sequence[tuple[int, int]], max_questions: int, max_tokens: int
+) -> list[list[int]]:
+    """Indices of rows that go together, given each one's tokens and questions; see `cut_step`."""
+    groups: list[list[int]] = []
+    for row in sorted(range(len(sizes)), key=lambda row: -sizes[row][0]):
+        together = [*groups[-1], row] if groups else [row]
+        tokens = len(together) * sizes[together[0]][0]  # the first of a group is its longest
+        questions = sum(sizes[one][1] for one in together)
         if len(together) > 1 and tokens <= max_tokens and questions <= max_questions:
-            groups[-1].append(item)
+            groups[-1].append(row)
         else:
-            groups.append([item])
-    return [collate(group, pad_token_id) for group in groups]
+            groups.append([row])
+    return groups
 
 
 def make_loader(
@@ -135,14 +155,13 @@ def make_loader(
     max_questions: int,
     max_tokens: int,
     num_workers: int = 0,
-) -> StatefulDataLoader[list[Batch]]:
-    """One item an optimizer step: the list of its micro-batches."""
+) -> DataLoader[Item]:
+    """One item an optimizer step: the list of its micro-batches.
+
+    It has no state to save, since the sampler begins at any step: one whose state is saved
+    (torchdata's) refuses to go on with another number of workers.
+    """
     cut = partial(
         cut_step, pad_token_id=pad_token_id, max_questions=max_questions, max_tokens=max_tokens
     )
-    with warnings.catch_warnings():
-        # torchdata 0.11 calls a function that torch 2.14 deprecates.
-        warnings.filterwarnings("ignore", "'set_vital' is deprecated")
-        return StatefulDataLoader(
-            dataset, batch_sampler=sampler, collate_fn=cut, num_workers=num_workers
-        )
+    return DataLoader(dataset, batch_sampler=sampler, collate_fn=cut, num_workers=num_workers)

@@ -12,9 +12,10 @@ from typing import Any
 import lightning as L
 import torch
 
-from train.distributed import Replicas
+from train.distributed import Replicas, environment, num_nodes
 from train.meter import LoaderClock
 from train.options import TrainConfig
+from train.resume import StateFile
 
 
 def make_trainer(
@@ -30,7 +31,9 @@ def make_trainer(
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=config.devices if alone else [device.index],
-        strategy=Replicas() if config.devices > 1 else "auto",
+        num_nodes=num_nodes(),
+        strategy=Replicas() if config.devices > 1 or num_nodes() > 1 else "auto",
+        plugins=[environment(config.devices), StateFile()],
         max_epochs=1,
         max_steps=num_steps,
         default_root_dir=run,
@@ -52,6 +55,7 @@ def quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # it is, by step
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
         warnings.filterwarnings("ignore", "Experiment logs directory .* exists and is not empty")
         try:
@@ -71,7 +75,7 @@ def loss_summary(history: Sequence[dict[str, float]]) -> dict[str, Any]:
     summary = {
         "first": sum(losses[:few]) / few,
         "last": sum(losses[-few:]) / few,
-        "curve": [[step, losses[step]] for step in range(0, len(losses), every)],
+        "curve": [[step + 1, losses[step]] for step in range(0, len(losses), every)],
     }
     if not validated:
         return summary

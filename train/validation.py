@@ -3,19 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from train.batch import Batch
+from train.batch import Batch, collate
 from train.distributed import sum_over_ranks
 from train.questions import QuestionDataset
 from train.shard import idle_pass, passes_lacking
-from train.steps import Rank, cut_step, epoch_rows
+from train.steps import Rank, epoch_rows, group_rows
 from train.video_llm import VideoLLM, trainable
+
+
+class Batches:
+    """A rank's share of `count` questions (or all), the same for all runs.
+
+    Whole rows are drawn, so there may be a few more. Features are read anew each time: kept, those
+    of 500 videos are gigabytes.
+    """
+
+    def __init__(
+        self,
+        questions: QuestionDataset,
+        count: int,
+        per_row: int,
+        rank: Rank,
+        limits: tuple[int, int, int],
+    ) -> None:
+        """Limits are padding's id, most questions and most tokens of a batch."""
+        rows = epoch_rows(questions.videos, per_row, np.random.default_rng(0))
+        ends = np.cumsum([len(row) for row in rows])
+        chosen = rows[: int(np.searchsorted(ends, count)) + 1]
+        mine = rank.share(chosen, questions.cost)
+        self._questions, self._pad = questions, limits[0]
+        sizes = [(questions.cost(row), len(row)) for row in mine]
+        self._groups = [[mine[i] for i in group] for group in group_rows(sizes, *limits[1:])]
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for group in self._groups:
+            yield collate([self._questions[row] for row in group], self._pad)
 
 
 class Validation:
@@ -24,7 +56,7 @@ class Validation:
     The best projectors so far are kept in memory and go with the state of the run.
     """
 
-    def __init__(self, batches: Sequence[Batch], every: int, patience: int) -> None:
+    def __init__(self, batches: Batches, every: int, patience: int) -> None:
         """Args are what is asked and what follows from it.
 
         Args:
@@ -41,9 +73,9 @@ class Validation:
         """Whether patience is at its end."""
         return 0 < self._patience <= self._worse
 
-    def after_step(self, model: VideoLLM, step: int) -> dict[str, float]:
-        """Validate if it is time; {"val_loss": ...}, or nothing."""
-        if step % self._every:
+    def after_step(self, model: VideoLLM, step: int, last: bool) -> dict[str, float]:
+        """Validate if it is time, and after the last step; {"val_loss": ...}, or nothing."""
+        if step % self._every and not last:
             return {}
         loss = validation_loss(model, self._batches)
         if loss < self.best_loss:
@@ -70,7 +102,7 @@ class Validation:
 
 
 @torch.no_grad()
-def validation_loss(model: VideoLLM, batches: Sequence[Batch]) -> float:
+def validation_loss(model: VideoLLM, batches: Batches) -> float:
     """Mean cross entropy over the answer tokens of all ranks' batches."""
     device = model.llm.device
     sums = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
@@ -82,23 +114,3 @@ def validation_loss(model: VideoLLM, batches: Sequence[Batch]) -> float:
         idle_pass(model.llm, backward=False)
     total, tokens = sum_over_ranks(sums).tolist()
     return float(total / tokens)
-
-
-def validation_batches(
-    questions: QuestionDataset,
-    count: int,
-    per_row: int,
-    rank: Rank,
-    pad_token_id: int,
-    max_questions: int,
-    max_tokens: int,
-) -> list[Batch]:
-    """A rank's share of `count` questions (or all), drawn once for all runs.
-
-    Whole rows are drawn, so there may be a few more.
-    """
-    rows = epoch_rows(questions.videos, per_row, np.random.default_rng(0))
-    ends = np.cumsum([len(row) for row in rows])
-    chosen = rows[: int(np.searchsorted(ends, count)) + 1]
-    items = [questions[row] for row in rank.share(chosen, questions.cost)]
-    return cut_step(items, pad_token_id, max_questions, max_tokens)
