@@ -8,6 +8,7 @@ differs.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def train_plain(
     optimizer = torch.optim.AdamW(
         model.projector.parameters(), budget.lr, weight_decay=budget.weight_decay
     )
-    warmup = round(budget.warmup * len(steps))
+    warmup = math.ceil(budget.warmup * len(steps))
     schedule = get_cosine_schedule_with_warmup(optimizer, warmup, len(steps))
     options = TrainingArguments(
         output_dir=str(scratch),

@@ -48,8 +48,9 @@ def test_as_many_placeholders_as_asked_for(prompter: Prompter, count: int, middl
 def test_a_long_answer_is_cut_and_says_so(prompter: Prompter) -> None:
     whole = prompter.encode("what", "a cross", room=8)
     assert (whole.truncated, whole.ids.tolist()) == (False, [1, 3, 4, 6, 5, 8, 9, 2])
-    cut = prompter.expand(prompter.encode("what", "a cross", room=7), 2)
-    assert cut.truncated
+    short = prompter.encode("what", "a cross", room=7)
+    assert short.truncated
+    cut = prompter.expand(short, 2)
     assert cut.input_ids.tolist() == [1, 3, 4, 4, 6, 5, 8, 9]
     assert cut.labels.tolist() == [IGNORE] * 6 + [8, 9]
     with pytest.raises(AnnotationError, match=r"no room.*sample 5.*got: 5 tokens.*fewer than 5"):

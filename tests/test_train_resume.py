@@ -176,8 +176,10 @@ def test_a_signal_between_lightnings_handlers_and_ours_counts(
         return original(self)
 
     monkeypatch.setattr(ProjectorTraining, "train_dataloader", early)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray's, after tests with Ray
     with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
         train(TrainConfig(runs=tmp_path, device="cpu"), tiny_base(mini_dir), training)
+    signal.signal(signal.SIGTERM, before)
     state = tmp_path / "demo" / "red-villm" / "seed-0" / resume.STATE
     assert len(torch.load(state, weights_only=True)["history"]) == 1
 

@@ -117,7 +117,6 @@ def _load_llm(
     # Gemma 2 caps its attention's logits, which only the plain implementation does.
     capped = getattr(text, "attn_logit_softcapping", None) is not None
     text._attn_implementation = kind = "eager" if capped else "sdpa"
-    text.attention_dropout = 0.0  # a frozen LLM may stay in train mode: see train/llava.py
     tied = any(getattr(c, "tie_word_embeddings", False) for c in (config, text))
     tied = tied and "lm_head.weight" not in parts.names("llm")
     headless = parts.layout.name == "qwen2-vl"

@@ -79,6 +79,7 @@ def load_image_llm(
     """
     parts = open_base(base)
     found = _loader(parts.layout.name)(base, parts, torch.device(device), dtype)
+    found.llm.eval()  # training has its own way to keep it: frozen.py
     vocabulary = found.tokenizer.get_vocab()
     image = vocabulary.get(base.image_token, NO_TOKEN)
     _check_image_token(base, parts, image)

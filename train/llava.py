@@ -131,8 +131,6 @@ def make_llama(
         CheckpointError: tensors missing, superfluous or of another shape.
     """
     config._attn_implementation = "sdpa"
-    # Dropout 0 lets the frozen LLM stay in train mode, which activation checkpointing asks for.
-    config.attention_dropout = 0.0
     with torch.device("meta"):
         llm = LlamaForCausalLM(config)
     tied = {"lm_head.weight": "model.embed_tokens.weight"} if config.tie_word_embeddings else {}

@@ -59,7 +59,7 @@ def train(config: TrainConfig, base: BaseConfig, *data: TrainingData) -> Path:
     for one in job.data:
         if one.features.spec.tower.startswith(IMPORTED):
             path = one.features.path
-            console.print(f"{path}: imported; that the eyes of {base.name} made it is not checked")
+            console.print(f"{path}: imported; that {base.name}'s eyes made it is taken on trust")
     run, record = run_folder(config, job.name), job.record()
     old, finished = _old_record(run), (run / METRICS).is_file()
     same = config.resume and _changed(old, record) == []
