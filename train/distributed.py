@@ -35,7 +35,8 @@ def is_rank_zero(devices: int) -> bool:
 
     One with a single device is alone, whatever number it has in a job of several.
     """
-    return devices == 1 or int(getattr(rank_zero_only, "rank", 0)) == 0
+    alone = devices * num_nodes() == 1
+    return alone or int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def num_nodes() -> int:
@@ -56,7 +57,7 @@ def find_own_device(devices: int) -> None:
             got=f"{found} processes, devices {devices}",
             do=f"set devices {found}",
         )
-    if devices > 1 and torch.cuda.is_available():
+    if devices * num_nodes() > 1 and torch.cuda.is_available():
         local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
         torch.cuda.set_device(int(local))
 

@@ -7,6 +7,7 @@ at any moment leaves the last whole one. All ranks agree on when, because writin
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from features.durable import commit_point, disk_errors, fsync_path
 from train.module import ProjectorTraining
 
 STATE = "state.ckpt"
-"""Lightning's checkpoint: trainable tensors, optimizer, schedule, loader, history."""
+"""Lightning's checkpoint: trainable tensors, optimizer, schedule, history, best so far."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """A batch system's grace, Ctrl-C, and the early warning that SLURM sends on request."""
 
@@ -37,11 +38,12 @@ class SaveState(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lightning has put its own handlers in place by now; its ranks may miss one another."""
         module, self._saved_at = _checked(pl_module), time.monotonic()
-        self._asked = trainer.received_sigterm  # it came between Lightning's handlers and ours
-        trainer._signal_connector.received_sigterm = False
         module.wants = lambda: (trainer.is_global_zero and self._due(module), self._asked)
-        for number in _SIGNALS:
-            self._handlers[number] = signal.signal(number, self._ask)
+        if threading.current_thread() is threading.main_thread():  # no other may have handlers
+            for number in _SIGNALS:
+                self._handlers[number] = signal.signal(number, self._ask)
+        if trainer.received_sigterm:  # before our handler was there
+            self._asked, trainer._signal_connector.received_sigterm = True, False
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Give the signals back to Lightning, which gives them back in its turn."""
