@@ -13,7 +13,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from features.config import BaseConfig
 from features.errors import ConfigError
-from train.attention import block_mask, full_masks
+from train.attention import FLEX, block_mask, full_masks, use_block_masks
 from train.batch import Item, collate
 from train.image_llm import load_image_llm
 from train.packing import pack, visible
@@ -177,3 +177,19 @@ def test_questions_without_a_common_prefix_are_refused(base) -> None:
     prompts = [prompter.render(q, a, T + N) for q, a in QA]
     with pytest.raises(ConfigError, match=r"share no prefix.*clip.*questions_per_row 1"):
         pack(prompts, where="clip")
+
+
+def test_flex_attention_in_the_llm_computes_the_same(mini_dir: Path) -> None:
+    """Forward only: its backward needs CUDA. transformers compiles it, on the CPU too."""
+    base = load_image_llm(BaseConfig("mini", str(mini_dir), image_size=32))
+    switches = ProjectorSwitches()
+    model = VideoLLM.of(VideoProjector(base.aligner, base.hidden_size, switches), base)
+    items = questions(base)
+    batch = collate([packed(items), items[0]], base.pad_token_id)
+    with torch.no_grad():
+        wanted = model.hidden(batch).last_hidden_state
+        use_block_masks(base.llm, base.attention)
+        assert base.llm.config._attn_implementation == FLEX
+        found = model.hidden(batch).last_hidden_state
+    real = batch.segment_ids >= 0
+    assert (found - wanted)[real].abs().max() < 1e-5 * wanted.abs().max()
