@@ -28,7 +28,6 @@ from train.sources import TrainingData
 
 _MICRO_TOKENS = 1024
 """One packed row at a time: no padding, and a CPU gains nothing by more."""
-_LOADING = "[_TrainingEpochLoop].train_dataloader_next"
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class _Watch(L.Callback):
         self._pass: dict[str, Any] = {}
         self._left: list[Batch] = []
         self._floor_loss = self._floor_seconds = self._since = 0.0
-        self._asked = self._loading = 0.0
+        self._waited = 0.0
 
     @contextlib.contextmanager
     def inside(self) -> Any:
@@ -93,27 +92,10 @@ class _Watch(L.Callback):
 
         def watched(trainer: Any, *args: Any, **kwargs: Any) -> None:
             trainer.callbacks.append(self)
-            self._listen(trainer.profiler)
             fit(trainer, *args, **kwargs)
 
         with patch.object(L.Trainer, "fit", watched):
             yield
-
-    def _listen(self, profiler: Any) -> None:
-        """Lightning tells its profiler when it waits for the loader."""
-        start, stop = profiler.start, profiler.stop
-
-        def on_start(action: str) -> None:
-            start(action)
-            if action == _LOADING:
-                self._asked = time.perf_counter()
-
-        def on_stop(action: str) -> None:
-            if action == _LOADING:
-                self._loading = time.perf_counter() - self._asked
-            stop(action)
-
-        profiler.start, profiler.stop = on_start, on_stop
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         if self._floor:
@@ -140,7 +122,7 @@ class _Watch(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: list[Batch], batch_idx: int
     ) -> None:
-        now = time.perf_counter()
+        now, waited = time.perf_counter(), pl_module.meter.report().waited_s
         step = Step(
             seconds=now - self._since - self._floor_seconds,
             loss=pl_module.history[-1]["loss"],
@@ -148,10 +130,10 @@ class _Watch(L.Callback):
             tokens=sum(micro.input_ids.numel() for micro in batch),
             floor_seconds=self._floor_seconds,
             floor_loss=self._floor_loss / sum(micro.num_answer_tokens for micro in batch),
-            loading_seconds=self._loading,
+            loading_seconds=waited - self._waited,
         )
         self.steps.append(step)
-        self._since = now
+        self._since, self._waited = now, waited
 
 
 def _bare_pass(llm: Any, inputs: dict[str, Any], micro: Batch) -> float:

@@ -139,6 +139,7 @@ def run_data(config: Any) -> int:
 
 def run_train(where: Selection, config: Any) -> None:
     """`train`, on one dataset or on several (`activitynet+mine`)."""
+    from train.checkpoint import METRICS
     from train.distributed import is_rank_zero
     from train.run import train
     from train.sources import TrainingData
@@ -146,7 +147,7 @@ def run_train(where: Selection, config: Any) -> None:
     data = [TrainingData(each.load_dataset(), find_store(each)) for each in where.each()]
     run = train(config, where.load_base(), *data)
     if is_rank_zero(config.devices):
-        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        metrics = json.loads((run / METRICS).read_text(encoding="utf-8"))
         console.print(f"run: {run} ({metrics['steps']} steps, {metrics['seconds']} s)")
 
 

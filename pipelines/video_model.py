@@ -17,6 +17,7 @@ import torch
 from eval.generate import GenerateConfig
 from eval.generate import answer as answer_batch
 from extract.decode_child import DecodeChild
+from extract.options import ExtractConfig
 from extract.video import DecodeRequest, View
 from features.config import BaseConfig
 from features.describe import is_checkpoint, load_base
@@ -41,7 +42,7 @@ from train.videos import Video
 if TYPE_CHECKING:
     from extract.tower import Tower
 
-_FRAMES, _QUESTIONS = 64, GenerateConfig.batch_size
+_FRAMES, _QUESTIONS = ExtractConfig.batch_size, GenerateConfig.batch_size
 """Frames a ViT batch and questions a batch, as `extract` and `eval` have them by default."""
 
 

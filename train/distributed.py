@@ -13,7 +13,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor, nn
+from torch import nn
 
 from features.errors import ConfigError
 
@@ -74,11 +74,13 @@ def environment(devices: int) -> ClusterEnvironment:
     return LightningEnvironment()
 
 
-def sum_over_ranks(values: Tensor) -> Tensor:
-    """The element-wise sum of all ranks' tensors, in place; the tensor itself for one process."""
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(values)
-    return values
+def sum_numbers(device: torch.device, *mine: float | int) -> list[float]:
+    """Each number summed over the ranks, which all call this together."""
+    if not _several():
+        return [float(number) for number in mine]
+    sums = torch.tensor(mine, dtype=torch.float64, device=device)
+    dist.all_reduce(sums)
+    return [float(number) for number in sums.tolist()]
 
 
 @torch.no_grad()
@@ -88,15 +90,20 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     The loss is divided by the answer tokens of all ranks before, so the sum is the gradient of the
     whole step. A rank without any question of the step counts as 0.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _several():
         return
     parameters = list(parameters)
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = sum_over_ranks(torch.cat([gradient.flatten() for gradient in gradients]))
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
     for gradient, part in zip(
         gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True
     ):
         gradient.copy_(part.view_as(gradient))
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized()

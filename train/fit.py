@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,8 @@ def fit(job: Job, run: Path, state: Path | None) -> dict[str, Any] | None:
         config.questions_per_row,
         config.max_steps,
     )
-    say_questions(job, questions, sampler())
+    whole = sampler()
+    say_questions(job, questions, whole)
     job.console.print(check_trainable(model))
     projector.to(job.device)
     parameters, clock = count_parameters(model), LoaderClock()
@@ -77,7 +78,7 @@ def fit(job: Job, run: Path, state: Path | None) -> dict[str, Any] | None:
     module = ProjectorTraining(
         model,
         job.budget,
-        len(sampler()),
+        len(whole),
         meter,
         config.clip_norm,
         loader_of=lambda rank, start: make_loader(
@@ -89,7 +90,6 @@ def fit(job: Job, run: Path, state: Path | None) -> dict[str, Any] | None:
         validation_of=_validation_of(job, base, projector) if config.val_every else None,
         divide=partial(_divide, job, base) if divided else None,
     )
-    facts = _facts(job, base)  # now: files may change while hours pass
     if module.num_steps:
         _make_steps(job, run, module, clock, state)
     if module.stopping and len(module.history) < module.num_steps:
@@ -98,7 +98,7 @@ def fit(job: Job, run: Path, state: Path | None) -> dict[str, Any] | None:
     if module.validation is not None and module.validation.best:
         steps = module.validation.best_step
         _restore(projector, module.validation.best)
-    facts = replace(facts, steps=steps)
+    facts = _facts(job, base, steps)
     if is_rank_zero(config.devices):
         save_projectors(run / PROJECTORS, projector, facts)
         licences = dict.fromkeys(one.dataset.licence for one in job.data)
@@ -111,7 +111,7 @@ def fit(job: Job, run: Path, state: Path | None) -> dict[str, Any] | None:
         "loss": loss_summary(module.history),
         "distance": {k: v.item() for k, v in meter.distances().items()},
         "speed": asdict(meter.report()),
-        "questions": questions.counts() | {"dropped": sampler().dropped},
+        "questions": questions.counts() | {"dropped": whole.dropped},
         "parameters": parameters,
         "digests": {
             "base": base.digest,
@@ -182,7 +182,7 @@ def _restore(projector: VideoProjector, tensors: dict[str, torch.Tensor]) -> Non
         parameter.copy_(tensors[name])
 
 
-def _facts(job: Job, base: ImageLLM) -> ProjectorConfig:
+def _facts(job: Job, base: ImageLLM, steps: int) -> ProjectorConfig:
     """Where the projectors come from."""
     samples = [sample for part in samples_of(job.data, "train") for sample in part]
     return ProjectorConfig(
@@ -195,5 +195,5 @@ def _facts(job: Job, base: ImageLLM) -> ProjectorConfig:
         switches=job.config.switches,
         seed=job.config.seed,
         video_order=job.config.video_order,
-        steps=None,
+        steps=steps,
     )

@@ -1,7 +1,7 @@
 """What a training step must compute at least, counted from the LLM's shapes and the batch itself.
 
-Nothing here depends on how the step is computed: padding, recomputation and full logits are not
-work that training asks for.
+Padding and full logits are not work that training asks for. Recomputation is counted apart: it is
+part of the floor only where activation checkpointing was asked for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a training step was worth: norms, distances, speed, and its share of the floor.
 
-One reading of the device a step, so that nothing waits that would not wait anyway.
+The device is read once for all figures of a step, behind the reading of its loss.
 """
 
 from __future__ import annotations

@@ -13,13 +13,12 @@ from typing import Any
 
 import lightning as L
 import torch
-import torch.distributed as dist
 from transformers import get_cosine_schedule_with_warmup
 
 from features.config import Budget
 from features.errors import CheckpointError, RedVillmError
 from train.batch import Batch
-from train.distributed import sum_gradients, sum_over_ranks
+from train.distributed import sum_gradients, sum_numbers
 from train.flops import StepWork, step_work
 from train.frozen import require_recomputed
 from train.meter import StepMeter
@@ -115,7 +114,7 @@ class ProjectorTraining(L.LightningModule):
         """One optimizer step over all micro-batches of `batch`."""
         optimizer: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
-        work = StepWork(*self._sum(*step_work(batch)))
+        work = StepWork(*sum_numbers(self.device, *step_work(batch)))
         losses = torch.zeros((), device=self.device)
         optimizer.zero_grad()
         lacking = passes_lacking(self.model.llm, len(batch))
@@ -131,7 +130,7 @@ class ProjectorTraining(L.LightningModule):
         lr = schedule.get_last_lr()[0]
         optimizer.step()
         schedule.step()
-        loss, save, stop = self._sum(losses.item(), *self.wants())
+        loss, save, stop = sum_numbers(self.device, losses.item(), *self.wants())
         self.stopping, self.saving = stop > 0, save > 0
         step = len(self.history) + 1
         check_loss(loss, step, self.num_steps)
@@ -146,16 +145,6 @@ class ProjectorTraining(L.LightningModule):
             return nullcontext()
         self._proved = True
         return require_recomputed(self.model.llm, self.meter.checkpointing)
-
-    def _sum(self, *mine: float | int) -> list[float]:
-        """Each number summed over the ranks, which all call this together."""
-        if not dist.is_initialized():
-            return [float(number) for number in mine]
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        sums: list[float] = sum_over_ranks(
-            torch.tensor(mine, dtype=dtype, device=self.device)
-        ).tolist()
-        return sums
 
     def cpu(self) -> ProjectorTraining:
         """Stays where it is: Lightning would move the LLM to the host when training ends."""

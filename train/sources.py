@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from features.annotations import QASample, annotations_digest, load_annotations
@@ -30,9 +30,11 @@ class OpenData:
 
     dataset: DatasetConfig
     features: FeatureStore
+    _read: dict[str, list[QASample]] = field(default_factory=dict, repr=False, compare=False)
+    """Questions by split, once they were asked for: files may change while hours pass."""
 
     def samples(self, split: str) -> list[QASample]:
-        """The questions of a split.
+        """The questions of a split, read once.
 
         Raises:
             ConfigError: the dataset has no such split.
@@ -44,7 +46,9 @@ class OpenData:
                 got=f"splits {sorted(self.dataset.splits)}",
                 wanted=f"a split named {split}",
             )
-        return load_annotations(self.dataset.splits[split])
+        if split not in self._read:
+            self._read[split] = load_annotations(self.dataset.splits[split])
+        return self._read[split]
 
     def record(self, split: str) -> dict[str, Any]:
         """Questions and features, as digests."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from train.batch import Batch, collate
-from train.distributed import sum_over_ranks
+from train.distributed import sum_numbers
 from train.questions import QuestionDataset
 from train.shard import idle_pass, passes_lacking
 from train.steps import Rank, epoch_rows, group_rows
@@ -104,13 +104,12 @@ class Validation:
 @torch.no_grad()
 def validation_loss(model: VideoLLM, batches: Batches) -> float:
     """Mean cross entropy over the answer tokens of all ranks' batches."""
-    device = model.llm.device
-    sums = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
+    device, total, tokens = model.llm.device, 0.0, 0.0
     lacking = passes_lacking(model.llm, len(batches))
     for batch in batches:
         loss, count = model.loss(batch.to(device))
-        sums += torch.tensor([loss.item(), count], device=sums.device)
+        total, tokens = total + loss.item(), tokens + count
     for _ in range(lacking):
         idle_pass(model.llm, backward=False)
-    total, tokens = sum_over_ranks(sums).tolist()
-    return float(total / tokens)
+    total, tokens = sum_numbers(device, total, tokens)
+    return total / tokens
