@@ -27,8 +27,8 @@ format          file
 
 A sample's id is the file's own where there is one (`question_id`, `id`), else `<video id>:<row>`,
 rows counted from 0 (the lines of `jsonl` from 1). `id_prefix` is put before every video name, with
-`msvd` before numbers only. Types stay the strings of the file; `TYPE_NAMES` says what its numbers
-mean.
+`msvd` before numbers only. Types stay the strings of the file; the recipe's
+`type_names` say what its numbers mean.
 """
 
 from __future__ import annotations
@@ -47,22 +47,6 @@ from features.config import SplitConfig
 from features.errors import AnnotationError, few
 from features.plan import VIDEO_SUFFIXES
 from features.spec import canonical_json
-
-TYPE_NAMES: dict[str, tuple[str, ...]] = {
-    "tgif": ("object", "number", "color", "location"),
-    "activitynet": (
-        "motion",
-        "spatial relation",
-        "temporal relation",
-        "yes/no",
-        "color",
-        "object",
-        "location",
-        "number",
-        "other",
-    ),
-}
-"""Names of the numeric question types of TGIF FrameQA and ActivityNet-QA, by number."""
 
 TGIF_COLUMNS = ("gif_name", "question", "answer", "type", "vid_id", "key", "description")
 NO_QUESTIONS = "no questions in the file"

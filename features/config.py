@@ -17,6 +17,10 @@ AnnotationFormat = Literal[
     "videoinstruct", "vcgbench", "consistency", "qa-pairs", "tgif", "msvd", "jsonl"
 ]
 
+Aspect = Literal["qa", "correctness", "detail", "context", "temporal", "consistency"]
+"""What an answer is judged for: right or wrong with a score, or a score for one of the five aspects
+of Video-ChatGPT's generative benchmark."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -100,6 +104,8 @@ class SplitConfig:
     """Put before each video name to get the video's id (ActivityNet-QA drops `v_`)."""
     part: str = ""
     """`jsonl` only: take the rows whose `split` is this (rows without one are `train`)."""
+    aspects: tuple[Aspect, ...] = ("qa",)
+    """What the answers are judged for."""
     num_questions: int | None = None
     """Questions as published; only `make data` compares."""
     videos: int | None = None
@@ -116,6 +122,8 @@ class DatasetConfig:
     """Folder with the video files; a video's id is its path below it without the suffix."""
     splits: dict[str, SplitConfig] = field(default_factory=dict)
     """Annotations by split name (train, val, test, ...)."""
+    type_names: tuple[str, ...] = ()
+    """Names of the question types that the files give as numbers, from 0."""
     licence: str = "see the dataset's own page"
     """Licence of videos and annotations, for model cards."""
     source: str = ""

@@ -31,7 +31,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(choices)}"
 
 
-def recipe_path(kind: Literal["bases", "datasets", "experiments"], name: str) -> Path:
+def recipe_path(kind: Literal["bases", "datasets", "experiments", "judges"], name: str) -> Path:
     """The YAML file of a recipe given by name, or by path when it ends in .yaml.
 
     Raises:
@@ -62,7 +62,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def load_recipe(
-    kind: Literal["bases", "datasets", "experiments"],
+    kind: Literal["bases", "datasets", "experiments", "judges"],
     name: str,
     cls: type[Recipe],
     overrides: Mapping[str, Any] | None = None,

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from features.annotations import (
-    TYPE_NAMES,
     QASample,
     annotations_digest,
     load_annotations,
@@ -86,7 +85,8 @@ def test_qa_pairs_join_by_question_id_whatever_the_order(tmp_path: Path) -> None
     assert samples == [
         QASample(f"{i}_x", f"v_vid{i // 10}", f"q{i}", f"a{i}", str(i % 9)) for i in range(50)
     ]
-    assert TYPE_NAMES["activitynet"][int(samples[2].type)] == "temporal relation"
+    dataset = load_recipe("datasets", "activitynet-qa", DatasetConfig)
+    assert dataset.type_names[int(samples[2].type)] == "temporal relation"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,8 @@ def test_tgif_is_tab_separated(tmp_path: Path) -> None:
         QASample("tumblr_1:0", "tumblr_1", "what is black, small?", "cat", "0"),
         QASample("tumblr_2:1", "tumblr_2", "how many men?", "two", "1"),
     ]
-    assert TYPE_NAMES["tgif"][int(samples[1].type)] == "number"
+    dataset = load_recipe("datasets", "tgif-qa", DatasetConfig)
+    assert dataset.type_names[int(samples[1].type)] == "number"
     with pytest.raises(AnnotationError, match="tab-separated columns gif_name"):
         load(save(tmp_path / "c.csv", text.replace("\t", ",")), "tgif")
     with pytest.raises(AnnotationError, match="wrong number of columns"):

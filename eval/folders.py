@@ -1,0 +1,97 @@
+"""Where the answers of a run lie, and what was said about them.
+
+<run>/eval/<dataset>/<split>/predictions.jsonl         a row a question
+                             predictions.meta.json     what the answers depend on
+                             judges/<judge>/judge.json      the judge
+                                            verdicts.jsonl  a row a question and aspect
+                                            summary.json    scores; written last
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.judges.base import JudgeRecord, Verdict, read_verdicts
+from features.durable import escape_name, file_sha256
+from features.errors import RedVillmError
+from features.spec import check_schema
+
+PREDICTIONS, META = "predictions.jsonl", "predictions.meta.json"
+JUDGES, JUDGE, VERDICTS, SUMMARY = "judges", "judge.json", "verdicts.jsonl", "summary.json"
+
+
+def eval_folder(run: Path, dataset: str, split: str) -> Path:
+    """Where the answers of a run to a split lie."""
+    return run / "eval" / escape_name(dataset) / escape_name(split)
+
+
+@dataclass(frozen=True)
+class EvalFolder:
+    """A finished judgement: answers and what one judge said of them."""
+
+    path: Path
+    """The judge's folder."""
+    meta: dict[str, Any]
+    """predictions.meta.json: everything the answers depend on, and `dataset`, `split`, `aspects`,
+    `type_names`."""
+    predictions: list[dict[str, Any]]
+    judge: JudgeRecord
+    verdicts: list[Verdict]
+
+
+def read_judged(folder: Path) -> EvalFolder:
+    """Read `<...>/judges/<judge>` back.
+
+    Raises:
+        RedVillmError: it is unfinished, or the predictions changed after they were judged.
+    """
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        record = JudgeRecord(**json.loads((folder / JUDGE).read_text(encoding="utf-8")))
+        changed = summary["predictions"] != file_sha256(folder.parents[1] / PREDICTIONS)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        do = "run the evaluation (again)"
+        raise RedVillmError("no finished evaluation", where=folder, got=error, do=do) from error
+    if changed:
+        do = "run the evaluation again"
+        raise RedVillmError("predictions changed after they were judged", where=folder, do=do)
+    answers = folder.parents[1]
+    verdicts = read_verdicts(folder / VERDICTS)
+    return EvalFolder(folder, read_meta(answers), read_predictions(answers), record, verdicts)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What the predictions in a folder depend on.
+
+    Raises:
+        RedVillmError: missing, damaged or of another schema version.
+    """
+    try:
+        meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
+        check_schema(meta, folder / META)
+    except (OSError, json.JSONDecodeError, AttributeError) as error:
+        do = "generate again with resume false"
+        raise RedVillmError("cannot read", where=folder / META, got=error, do=do) from error
+    return meta
+
+
+def read_predictions(folder: Path) -> list[dict[str, Any]]:
+    """Rows of predictions.jsonl, whole lines only: a torn last line does not exist.
+
+    Raises:
+        RedVillmError: missing, damaged before its end, or an id repeats.
+    """
+    path = folder / PREDICTIONS
+    rows: dict[str, dict[str, Any]] = {}
+    try:
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            row = json.loads(line)
+            if rows.setdefault(row["sample_id"], row) is not row:
+                raise ValueError(f"sample {row['sample_id']} is there twice")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        where, do = f"{path}, row {len(rows)}", "generate again with resume false"
+        raise RedVillmError("cannot read predictions", where=where, got=error, do=do) from error
+    return list(rows.values())
