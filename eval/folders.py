@@ -1,10 +1,9 @@
 """Where the answers of a run lie, and what was said about them.
 
-<run>/eval/<dataset>/<split>/predictions.jsonl         a row a question
-                             predictions.meta.json     what the answers depend on
-                             judges/<judge>/judge.json      the judge
-                                            verdicts.jsonl  a row a question and aspect
-                                            summary.json    scores; written last
+<run>/eval/<dataset>/<split>/ holds
+- `predictions.jsonl`, a row a question, and `predictions.meta.json`, what the answers depend on;
+- `judges/<judge>/` with `judge.json`, `verdicts.jsonl`, a row a question and aspect, and
+  `summary.json`, the scores, written last.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from features.annotations import TYPE_NAMES
 from features.errors import ConfigError, StoreError
 from features.places import StorePath, place
 from pipelines.selection import Selection, annotated_ids

@@ -15,8 +15,9 @@ from features.annotations import (
     write_qa_pairs,
     write_videoinstruct,
 )
-from features.config import AnnotationFormat, SplitConfig
+from features.config import AnnotationFormat, DatasetConfig, SplitConfig
 from features.errors import AnnotationError
+from features.recipes import load_recipe
 
 
 def save(path: Path, content: object) -> Path:
