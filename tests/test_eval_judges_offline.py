@@ -37,7 +37,7 @@ def test_normalise(text: str, wanted: str) -> None:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("红色，圆形。", "红色圆形"),
+        ("红色\uff0c圆形。", "红色圆形"),  # full-width comma
         ("「红色」 的 圆形\uff01", "红色的圆形"),
         ("iPhone 手机", "iphone手机"),
         ("\uff13只猫", "3只猫"),  # a full-width digit
