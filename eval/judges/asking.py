@@ -36,13 +36,14 @@ class Asker(Protocol):
     """Gets replies; retries by itself."""
 
     def ask(
-        self, requests: Sequence[Request], before: Callable[[str], None]
+        self, requests: Sequence[Request], before: Callable[[str], str]
     ) -> Iterator[tuple[str, Reply]]:
         """(key, reply) of each request as it comes, in any order.
 
         Args:
             requests: with distinct keys.
-            before: called with the key just before each attempt leaves; when it raises, nothing
-                more is sent.
+            before: called with the key just before each attempt leaves; returns the attempt's id.
+                When it raises, nothing more is sent; the replies to what is under way still come,
+                and then what it raised.
         """
         ...
