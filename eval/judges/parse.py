@@ -92,9 +92,9 @@ def _object(text: str) -> tuple[Any, int]:
 def _with_inner(found: Any) -> Iterator[dict[str, Any]]:
     """A dict with keys in lower case, then the dicts among its values."""
     if isinstance(found, dict):
-        yield {str(key).strip().lower(): value for key, value in found.items()}
-        for value in found.values():
-            yield from _with_inner(value)
+        inner = [value for value in found.values() if isinstance(value, dict)]
+        for one in [found, *inner]:
+            yield {str(key).strip().lower(): value for key, value in one.items()}
 
 
 def _labelled(text: str, names: set[str]) -> list[dict[str, Any]]:
