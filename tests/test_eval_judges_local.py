@@ -25,7 +25,7 @@ from eval.judges.local import LocalAsker
 from eval.judges.make import make_judge
 from eval.judges.options import JudgeConfig
 from features.config import Aspect
-from features.errors import CheckpointError
+from features.errors import CheckpointError, RedVillmError
 
 NEW = 12
 TEMPLATE = (
@@ -87,7 +87,12 @@ def requests(count: int = 8) -> list[Request]:
 
 def ask(asker: LocalAsker, asked: list[Request]) -> tuple[dict[str, Reply], list[str]]:
     left: list[str] = []
-    pairs = list(asker.ask(asked, left.append))
+
+    def before(key: str) -> str:
+        left.append(key)
+        return "attempt"
+
+    pairs = list(asker.ask(asked, before))
     assert len(dict(pairs)) == len(pairs)
     return dict(pairs), left
 
@@ -155,7 +160,7 @@ def test_a_sample_depends_on_seed_and_request_and_not_on_its_batch(llm: Path) ->
 
 
 def test_sampled_tokens_have_the_model_s_own_probabilities(llm: Path) -> None:
-    # the first token alone, 3,000 keys: the share of the likeliest one is its probability
+    # the first token alone, 3,000 keys: the share of the likeliest text is its probability
     request = requests(1)[0]
     asker = LocalAsker(config(llm, temperature=2.0, max_tokens=1, concurrency=500))
     tokenizer = AutoTokenizer.from_pretrained(llm)
@@ -168,12 +173,16 @@ def test_sampled_tokens_have_the_model_s_own_probabilities(llm: Path) -> None:
     with torch.inference_mode():
         logits = model(torch.tensor([tokenizer(text)["input_ids"]])).logits[0, -1]
     chances = (logits / 2.0).softmax(-1)
-    best = int(chances.argmax())
-    assert 0.02 < chances[best] < 0.98
+    said = tokenizer.decode([int(chances.argmax())])
+    # halves of characters look all the same
+    alike = [
+        i for i in range(len(chances)) if i not in (2, 102, 202) and tokenizer.decode([i]) == said
+    ]
+    chance = float(chances[alike].sum())
+    assert 0.05 < chance < 0.95
     drawn, _ = ask(asker, [replace(request, key=f"k{n}") for n in range(3000)])
-    said = tokenizer.decode([best])
     share = sum(reply.text == said for reply in drawn.values()) / len(drawn)
-    assert share == pytest.approx(float(chances[best]), abs=0.03)  # 3 standard errors at most
+    assert share == pytest.approx(chance, abs=0.03)  # 3 standard errors at most
 
 
 def test_a_prompt_that_does_not_fit_fails_whole_and_is_never_cut(llm: Path) -> None:
@@ -250,13 +259,20 @@ def test_when_memory_is_short_a_batch_is_halved_and_nothing_else_changes(llm: Pa
     }
 
 
-def test_before_can_end_the_asking(llm: Path) -> None:
-    def stop(key: str) -> None:
-        raise KeyboardInterrupt
+def test_what_is_under_way_is_answered_before_the_asking_ends(llm: Path) -> None:
+    left: list[str] = []
 
-    asker = LocalAsker(config(llm))
-    with pytest.raises(KeyboardInterrupt):
-        next(asker.ask(requests(2), stop))
+    def stop(key: str) -> str:
+        if len(left) == 4:
+            raise RedVillmError("the budget is spent")
+        left.append(key)
+        return "attempt"
+
+    came: list[tuple[str, Reply]] = []
+    with pytest.raises(RedVillmError, match="budget"):
+        came.extend(LocalAsker(config(llm)).ask(requests(), stop))
+    assert sorted(key for key, _ in came) == sorted(left)
+    assert len(came) == 4  # a batch of 3, and one of the next
 
 
 def test_what_cannot_judge_is_refused(tmp_path: Path) -> None:

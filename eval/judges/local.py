@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -55,9 +56,11 @@ class LocalAsker:
         folder = resolve_checkpoint(config.model)
         self._config = config
         self._name = f"{Path(config.model).name}@{_digest(folder)[:16]}"
+        self._tokenizer: Any
+        self._model: Any
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
-            self._model: Any = AutoModelForCausalLM.from_pretrained(
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+            self._model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True
             )
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -67,7 +70,7 @@ class LocalAsker:
         if not self._tokenizer.chat_template:
             do = "take a model that was tuned to follow instructions"
             raise CheckpointError("no chat template", where=folder, do=do)
-        self._model.to(device).eval()
+        self._model = self._model.to(device).eval()
         ends = self._model.generation_config.eos_token_id
         ends = self._tokenizer.eos_token_id if ends is None else ends
         self._ends: list[int] = ends if isinstance(ends, list) else [ends]
@@ -76,7 +79,7 @@ class LocalAsker:
         self._context: int = text_config.max_position_embeddings
 
     def ask(
-        self, requests: Sequence[Request], before: Callable[[str], None]
+        self, requests: Sequence[Request], before: Callable[[str], str]
     ) -> Iterator[tuple[str, Reply]]:
         """Replies batch by batch; a prompt that does not fit the context is an api_failure."""
         prompts = []
@@ -93,12 +96,20 @@ class LocalAsker:
         prompts.sort(key=lambda prompt: (-len(prompt.ids), prompt.key))
         for start in range(0, len(prompts), self._config.concurrency):
             batch = prompts[start : start + self._config.concurrency]
-            for prompt in batch:
-                before(prompt.key)
+            leaving: list[_Prompt] = []
+            try:
+                for prompt in batch:
+                    before(prompt.key)
+                    leaving.append(prompt)
+            except Exception:
+                yield from self._answer(leaving)
+                raise
             yield from self._answer(batch)
 
     def _answer(self, batch: Sequence[_Prompt]) -> Iterator[tuple[str, Reply]]:
         """All of a batch; when memory is short, in halves."""
+        if not batch:
+            return
         try:
             rows = self._generate(batch)
         except torch.OutOfMemoryError as error:

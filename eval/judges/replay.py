@@ -39,7 +39,7 @@ class ReplayAsker:
                 self._keep(line, f"{file}, line {number}")
 
     def ask(
-        self, requests: Sequence[Request], before: Callable[[str], None]
+        self, requests: Sequence[Request], before: Callable[[str], str]
     ) -> Iterator[tuple[str, Reply]]:
         """Each request's recorded reply."""
         for request in requests:
