@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Reply:
     completion_tokens: int = 0
 
 
+@runtime_checkable
 class Asker(Protocol):
     """Gets replies; retries by itself."""
 
