@@ -60,6 +60,8 @@ class Rubric:
         texts = {name: getattr(item, name) for name in sorted(required_names(item.aspect))}
         if None in texts.values():
             raise ConfigError("an answer for consistency has two questions", got=item.sample_id)
+        # Half a surrogate pair, which JSON can hold, cannot be sent.
+        texts = {name: text.encode(errors="replace").decode() for name, text in texts.items()}
         mark = hashlib.sha256(canonical_json(texts).encode()).hexdigest()[:8]
         filling = {**texts, "mark": mark}
         template = self.templates[item.aspect]
