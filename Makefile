@@ -10,8 +10,9 @@ RUNS ?= runs
 SEEDS ?= 1
 SEED ?= 0
 EXECUTOR ?= auto
-CHECKPOINTS ?= $(RUNS)/$(DATASET)/*/seed-*
-BENCHMARKS ?= $(DATASET)
+SET = $(if $(VIDEOS),$(notdir $(abspath $(VIDEOS))),$(DATASET))
+CHECKPOINTS ?= $(RUNS)/$(SET)/*/seed-*
+BENCHMARKS ?= $(if $(VIDEOS),,$(DATASET))
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -73,11 +74,12 @@ eval: $(STAMP) ## stage 3: answer SPLIT's questions and judge them (CHECKPOINT=r
 
 reeval: $(STAMP) ## CHECKPOINTS x BENCHMARKS x JUDGE: only what is missing; a leaderboard (BASELINE)
 	@$(RUN) reeval --checkpoints '$(CHECKPOINTS)' --benchmarks '$(BENCHMARKS)' --features $(FEATURES) \
+		$(call flag,VIDEOS,videos) $(call flag,ANNOTATIONS,annotations) \
 		--out $(RUNS)/reeval $(call flag,BASELINE,baseline) --executor $(EXECUTOR) \
 		$(call flag,WORKERS,workers) $(JUDGING) $(ARGS)
 
 report: $(STAMP) ## what was judged of CHECKPOINTS (DATASET's runs): page, JSON, Markdown, CSV
-	@$(RUN) report --checkpoints '$(CHECKPOINTS)' --features $(FEATURES) --out $(RUNS)/$(DATASET) \
+	@$(RUN) report --checkpoints '$(CHECKPOINTS)' --features $(FEATURES) --out $(RUNS)/$(SET) \
 		$(call flag,BASELINE,baseline) $(ARGS)
 
 export: $(STAMP) ## a trained run as a folder to share: CHECKPOINT=run folder ARGS=folder to make

@@ -16,8 +16,16 @@ from features.config import DatasetConfig
 from features.errors import ConfigError
 from features.recipes import did_you_mean
 from features.store import FeatureStore
-from pipelines.eval_jobs import Job, benchmark_parts, find_checkpoints, name_rows, open_stores
+from pipelines.eval_jobs import (
+    Job,
+    benchmark_parts,
+    find_checkpoints,
+    name_rows,
+    open_stores,
+    pick_splits,
+)
 from pipelines.evaluation import Executor, Judging, evaluate_jobs
+from pipelines.selection import Selection
 
 UNTUNED = "untuned"
 """The row that is the baseline where it is there and nobody names another."""
@@ -32,6 +40,10 @@ class ReevalConfig:
     benchmarks: str = "demo"
     """Separated by blanks: vcgbench, msvd-qa, msrvtt-qa, tgif-frameqa, activitynet-qa, demo, any
     dataset recipe or YAML file; `name:split` is one split (`msvd-qa:val`)."""
+    videos: Path | None = None
+    """Your own folder of videos, with `annotations` a benchmark more."""
+    annotations: Path | None = None
+    """Your own questions about `videos`: JSONL, see features/annotations.py."""
     baseline: str | None = None
     """Row that all others are compared with; `untuned` where there is one."""
     executor: Executor = "auto"
@@ -76,6 +88,9 @@ def reeval(
     rows = name_rows(runs)
     compare = _comparisons(rows, config.baseline)
     parts = benchmark_parts(config.benchmarks)
+    if config.videos is not None:
+        own = Selection(videos=config.videos, annotations=config.annotations).load_dataset()
+        parts += [(own, split) for split in pick_splits(own, "")]
     jobs = [Job(run, dataset, split, config.features) for run in runs for dataset, split in parts]
     console.print(f"{len(runs)} checkpoints x {len(parts)} splits x {len(judging.judge.split())}")
     done, failed = evaluate_jobs(jobs, answers, judging, console, config.executor, config.workers)
