@@ -35,7 +35,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 def judge_of(
     url: str, folder: Path, token_budget: int | None = None, **options: Any
 ) -> RubricJudge:
-    given = {"timeout": 5.0, "concurrency": 4, **options}
+    given = {"timeout": 9.0, "concurrency": 4, **options}
     config = JudgeConfig("endpoint", "judge", base_url=url, key_variable="JUDGE_KEY", **given)
     record = judge_record(config, RUBRIC.digest)
     return RubricJudge(
@@ -90,7 +90,7 @@ def test_every_fault_ends_as_the_right_outcome(
 ) -> None:
     item = JudgeItem("s", "qa", "what is it?", "a dog", "a cat worth 3.5")
     with JudgeServer(faults) as server:
-        judge = judge_of(server.url, tmp_path, attempts=3, timeout=0.3)
+        judge = judge_of(server.url, tmp_path, attempts=3, timeout=1.0 if "hang" in faults else 9.0)
         [verdict] = judge([item])
     assert (verdict.outcome, verdict.correct, verdict.score) == (outcome, correct, score)
     assert bool(verdict.reason) == (outcome != "ok")
@@ -267,7 +267,7 @@ def test_an_estimate_sends_nothing_and_counts_from_above(tmp_path: Path) -> None
 def test_ctrl_c_ends_promptly_and_keeps_what_came_back(tmp_path: Path) -> None:
     items = items_of(200)
     with JudgeServer(["ok"] * 40 + ["hang"] * 200, delay=0.002) as server:
-        judge = judge_of(server.url, tmp_path, timeout=60)
+        judge = judge_of(server.url, tmp_path, timeout=60.0)
 
         def interrupt() -> None:
             while len(server.seen) < 44:

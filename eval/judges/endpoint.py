@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from eval.judges.asking import Reply, Request
 from eval.judges.http_reply import TransientError, read_completion, read_error
@@ -106,7 +106,7 @@ class _Asking:
         self._config, self._key, self._before = config, key, before
         self._stopping = asyncio.Event()
         self._first_wait = first_wait
-        self._backoff = wait_exponential_jitter(first_wait, LONGEST_WAIT, jitter=first_wait)
+        self._backoff = wait_exponential(first_wait, LONGEST_WAIT) + wait_random(0, first_wait)
         self._resume_at = 0.0
         """Time of the loop before which nothing is sent."""
         self._schemas = True
