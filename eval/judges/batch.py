@@ -1,0 +1,276 @@
+"""Judging through files: the form of OpenAI's Batch API, at half the price and overnight.
+
+`write` makes files of what a judge would ask now, `submit` hands them in, `collect` puts what came
+back into the judge's ledger, where the ordinary judging finds it; then `write` again has what is
+left. vLLM's `run_batch` reads the same files: put what it writes beside them as
+`requests-0001.output.jsonl`, and `collect` needs no server. Files: batch_files.py.
+
+The ledger learns of a batch when it is collected: who judges live in between pays twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import openai
+from openai.types import Batch
+from rich.progress import track
+
+from eval.judges.asking import Reply, Request
+from eval.judges.base import JudgeItem
+from eval.judges.batch_files import (
+    BatchState,
+    batch_files,
+    batch_keys,
+    local_output,
+    read_state,
+    state_path,
+    write_state,
+)
+from eval.judges.endpoint import _Asking, _host, _key
+from eval.judges.http_reply import TransientError, read_completion
+from eval.judges.make import OPENAI
+from eval.judges.options import JudgeConfig
+from eval.judges.rubric_judge import RubricJudge
+from features.durable import commit_point, replace_file
+from features.errors import RedVillmError, few
+
+URL: Final = "/v1/chat/completions"
+MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000
+TOKEN = "redvillm"
+"""Key of a batch's metadata by which it is found again when the answer to its creation was lost."""
+FINISHED = ("completed", "failed", "expired", "cancelled")
+NOT_ASKED = ("batch_expired", "batch_cancelled")
+"""Codes of requests that never reached the model."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collection came to."""
+
+    replies: int
+    """Now in the ledger."""
+    failed: int
+    """Api failures among them, which the next `write` asks again."""
+    waiting: dict[str, str]
+    """File name to how far it is."""
+    problems: dict[str, str]
+    """File name to why nothing, or not all, came back."""
+
+
+def write_batches(judge: RubricJudge, items: Sequence[JudgeItem], folder: Path) -> list[Path]:
+    """Files of what is neither answered nor in another file that was handed in.
+
+    Files of an earlier call that were never handed in are written anew.
+
+    Raises:
+        RedVillmError: the ledger or a state cannot be read.
+    """
+    waiting: set[str] = set()
+    for file in batch_files(folder):
+        state = read_state(file)
+        if state.under_way or (local_output(file).exists() and not state.collected):
+            waiting |= set(batch_keys(file))
+        elif not state.collected:
+            file.unlink()
+            state_path(file).unlink()
+    due = [request for request in judge.due(items) if request.key not in waiting]
+    last = max((int(file.stem[-4:]) for file in batch_files(folder)), default=0)
+    written = []
+    for number, part in enumerate(_parts(due, judge._config), start=last + 1):
+        file = folder / f"requests-{number:04d}.jsonl"
+        replies = {key: len(judge.ledger.replies.get(key, ())) for key, _ in part}
+        write_state(file, BatchState(answered={key: n for key, n in replies.items() if n}))
+        replace_file(file, b"".join(line for _, line in part), "batch-file")
+        written.append(file)
+    return written
+
+
+def submit(files: Sequence[Path], config: JudgeConfig) -> int:
+    """Hand in what is not handed in yet; returns how many files that were.
+
+    A file is handed in once, also when the process dies, or the answer is lost, in between.
+
+    Raises:
+        RedVillmError: no key, or the endpoint does not take it. Call it again then.
+    """
+    waiting = [file for file in files if not _is_settled(file)]
+    with _client(config) as client:
+        for file in track(waiting, "handing in", transient=True, disable=len(waiting) < 2):
+            state = read_state(file)
+            begun = state.token is not None
+            if not begun:
+                state = write_state(file, replace(state, token=uuid4().hex))
+            if state.file_id is None:
+                uploaded = client.files.create(file=file, purpose="batch").id
+                commit_point("batch-uploaded")
+                state = write_state(file, replace(state, file_id=uploaded))
+            batch_id = _find(client, str(state.token)) if begun else None
+            if batch_id is None:
+                batch_id = _create(client, str(state.file_id), str(state.token))
+            commit_point("batch-created")
+            write_state(file, replace(state, batch_id=batch_id))
+    return len(waiting)
+
+
+def collect(folder: Path, judge: RubricJudge) -> Collected:
+    """Put what came back into the judge's ledger; what did not is due again.
+
+    Raises:
+        RedVillmError: the endpoint does not answer, or what came back belongs to other files.
+    """
+    states = {file: read_state(file) for file in batch_files(folder)}
+    states = {file: state for file, state in states.items() if not state.collected}
+    asked = any(s.batch_id and not local_output(file).exists() for file, s in states.items())
+    waiting: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    replies: list[Reply] = []
+    with _client(judge._config) if asked else nullcontext() as client, judge.ledger:
+        for file in track(states, "collecting", transient=True, disable=len(states) < 2):
+            state = states[file]
+            if local_output(file).exists():
+                text = local_output(file).read_text(encoding="utf-8")
+            elif client is None or state.batch_id is None:
+                waiting[file.name] = "not handed in"
+                continue
+            else:
+                batch = client.batches.retrieve(state.batch_id)
+                if batch.status not in FINISHED:
+                    waiting[file.name] = _progress(batch)
+                    continue
+                if batch.status != "completed":
+                    problems[file.name] = _problem(batch)
+                text = _content(client, batch)
+            replies += _keep(text, file, state, judge)
+            write_state(file, replace(state, collected=True))
+    failed = sum(reply.outcome == "api_failure" for reply in replies)
+    return Collected(len(replies), failed, waiting, problems)
+
+
+def _is_settled(file: Path) -> bool:
+    """Handed in already, or answered without a server."""
+    state = read_state(file)
+    return state.batch_id is not None or state.collected or local_output(file).exists()
+
+
+def _parts(due: Sequence[Request], config: JudgeConfig) -> Iterator[list[tuple[str, bytes]]]:
+    """(key, line) of each request, as many as a file may have."""
+    part: list[tuple[str, bytes]] = []
+    size = 0
+    # the body that the live endpoint is sent
+    asking = _Asking(config, "", 1.0, lambda key: key)
+    for request in due:
+        body = asking._body(request, request.schema)
+        row = {"custom_id": request.key, "method": "POST", "url": URL, "body": body}
+        line = (json.dumps(row) + "\n").encode("ascii")
+        if part and (len(part) == MAX_REQUESTS or size + len(line) > MAX_BYTES):
+            yield part
+            part, size = [], 0
+        part.append((request.key, line))
+        size += len(line)
+    if part:
+        yield part
+
+
+def _keep(text: str, file: Path, state: BatchState, judge: RubricJudge) -> list[Reply]:
+    """Replies into the ledger, each once though an earlier collection was cut off."""
+    ours, found = set(batch_keys(file)), []
+    for number, line in enumerate(filter(None, text.split("\n")), start=1):
+        where = f"what came back to {file}, line {number}"
+        try:
+            row = json.loads(line)
+            key, reply = str(row["custom_id"]), _reply(row)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RedVillmError("not a line of a batch", where=where, got=error) from error
+        if key not in ours:
+            raise RedVillmError("a reply to what is not in the file", where=where, got=key)
+        known = len(judge.ledger.replies.get(key, ())) > state.answered.get(key, 0)
+        if reply is not None and not known:
+            judge.ledger.attempt(key)
+            judge.ledger.reply(key, reply)
+            commit_point("batch-reply")
+            found.append(reply)
+    return found
+
+
+def _reply(row: dict[str, Any]) -> Reply | None:
+    """What a line says; None if the model was never asked."""
+    response, error = row.get("response") or {}, row.get("error") or {}
+    body = response.get("body") or {}
+    error = error or body.get("error") or {}
+    if response.get("status_code") == 200 and not error:
+        try:
+            return read_completion(json.dumps(body))
+        except TransientError as reason:
+            return Reply("api_failure", reason=str(reason))
+    if error.get("code") in NOT_ASKED:
+        return None
+    if error.get("code") == "content_filter":
+        return Reply("refused", reason="content filter")
+    status = response.get("status_code", "no status")
+    return Reply("api_failure", reason=f"HTTP {status}: {error.get('message', error)}"[:200])
+
+
+def _find(client: openai.OpenAI, token: str) -> str | None:
+    """The batch that an earlier call created without learning of it."""
+    for batch in client.batches.list(limit=100):
+        if (batch.metadata or {}).get(TOKEN) == token:
+            return batch.id
+    return None
+
+
+def _create(client: openai.OpenAI, file_id: str, token: str) -> str:
+    # the client's own retries could create a second batch when an answer is lost
+    once = client.with_options(max_retries=0)
+    return once.batches.create(
+        input_file_id=file_id,
+        endpoint=URL,
+        completion_window="24h",
+        metadata={TOKEN: token},
+    ).id
+
+
+def _content(client: openai.OpenAI, batch: Batch) -> str:
+    names = [name for name in (batch.output_file_id, batch.error_file_id) if name]
+    return "\n".join(client.files.content(name).text for name in names)
+
+
+def _problem(batch: Batch) -> str:
+    errors = [str(error.message) for error in (batch.errors and batch.errors.data) or ()]
+    return f"{batch.status}: {few(errors)}" if errors else batch.status
+
+
+def _progress(batch: Batch) -> str:
+    counts = batch.request_counts
+    return f"{batch.status}, {counts.completed:,} of {counts.total:,}" if counts else batch.status
+
+
+@contextmanager
+def _client(config: JudgeConfig) -> Iterator[openai.OpenAI]:
+    """A client whose errors are ours. It connects when it is first used."""
+    key = _key(config)
+    try:
+        with openai.OpenAI(
+            api_key=key,
+            base_url=config.base_url or OPENAI,
+            timeout=config.timeout,
+            max_retries=config.attempts - 1,
+        ) as client:
+            yield client
+    except openai.APIStatusError as error:
+        secret = error.status_code in (401, 403)  # the text may repeat the key
+        text = "" if secret else f": {error.message.replace(key, '***')[:200]}"
+        do = f"check {config.key_variable}" if secret else "run it again; nothing is sent twice"
+        got = f"HTTP {error.status_code}{text}"
+        what = "the endpoint takes no batches"
+        raise RedVillmError(what, where=_host(config), got=got, do=do) from None
+    except openai.APIError as error:
+        what, do = "no answer from the endpoint", "run it again; nothing is sent twice"
+        got = f"{type(error).__name__} ({type(error.__cause__).__name__})"
+        raise RedVillmError(what, where=_host(config), got=got, do=do) from None
