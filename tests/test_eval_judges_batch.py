@@ -16,6 +16,7 @@ from batch_server import BatchServer, Row, completion, done, fresh_key, well
 from judge_server import JudgeServer
 
 from eval.judges import batch as batch_module
+from eval.judges.asking import Reply
 from eval.judges.base import JudgeItem
 from eval.judges.batch import collect, submit, write_batches
 from eval.judges.batch_files import batch_files
@@ -105,6 +106,21 @@ def test_a_file_has_no_more_requests_and_bytes_than_may_be(
     assert [len(lines(file)) for file in files] == [3, 2]
     assert batch_files(tmp_path / "b") == files  # those that were never handed in are gone
     assert all(file.stat().st_size <= 3 * one for file in files)
+
+
+def test_files_that_were_not_handed_in_gather_what_is_still_to_be_asked(
+    tmp_path: Path, server: BatchServer
+) -> None:
+    judge = make(config(server.url), tmp_path)
+    write_batches(judge, items(2), tmp_path / "b")  # one evaluation
+    key = judge.request(items()[0]).key
+    with judge.ledger:  # of which an answer comes otherwise
+        judge.ledger.attempt(key)
+        judge.ledger.reply(key, Reply("ok", '{"pred": "no", "score": 1}'))
+    (file,) = write_batches(judge, items()[3:], tmp_path / "b")  # and another one
+    assert batch_files(tmp_path / "b") == [file]
+    asked = [row["custom_id"] for row in lines(file)]
+    assert asked == [judge.request(items()[n]).key for n in (1, 3, 4)]
 
 
 def test_from_files_to_verdicts_without_a_live_request(tmp_path: Path, server: BatchServer) -> None:

@@ -11,7 +11,7 @@ The ledger learns of a batch when it is collected: who judges live in between pa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from eval.judges.base import JudgeItem
 from eval.judges.batch_files import (
     BatchState,
     batch_files,
-    batch_keys,
+    batch_lines,
     local_output,
     read_state,
     state_path,
@@ -65,29 +65,23 @@ class Collected:
 
 
 def write_batches(judge: RubricJudge, items: Sequence[JudgeItem], folder: Path) -> list[Path]:
-    """Files of what is neither answered nor in another file that was handed in.
+    """Files of what is neither answered nor in a file that was handed in; returns them.
 
-    Files of an earlier call that were never handed in are written anew.
+    What earlier calls wrote, for these or other items, and was not handed in goes into them, too.
 
     Raises:
         RedVillmError: the ledger or a state cannot be read.
     """
-    waiting: set[str] = set()
-    for file in batch_files(folder):
-        state = read_state(file)
-        if state.under_way or (local_output(file).exists() and not state.collected):
-            waiting |= set(batch_keys(file))
-        elif not state.collected:
-            file.unlink()
-            state_path(file).unlink()
-    due = [request for request in judge.due(items) if request.key not in waiting]
+    due = judge.due(items)
+    lines, waiting = _withdraw(folder, judge)
+    lines |= {r.key: _line(r, judge._config) for r in due if r.key not in waiting}
     last = max((int(file.stem[-4:]) for file in batch_files(folder)), default=0)
     written = []
-    for number, part in enumerate(_parts(due, judge._config), start=last + 1):
+    for number, part in enumerate(_parts(lines), start=last + 1):
         file = folder / f"requests-{number:04d}.jsonl"
-        replies = {key: len(judge.ledger.replies.get(key, ())) for key, _ in part}
+        replies = {key: len(judge.ledger.replies.get(key, ())) for key in part}
         write_state(file, BatchState(answered={key: n for key, n in replies.items() if n}))
-        replace_file(file, b"".join(line for _, line in part), "batch-file")
+        replace_file(file, b"".join(part.values()), "batch-file")
         written.append(file)
     return written
 
@@ -159,20 +153,42 @@ def _is_settled(file: Path) -> bool:
     return state.batch_id is not None or state.collected or local_output(file).exists()
 
 
-def _parts(due: Sequence[Request], config: JudgeConfig) -> Iterator[list[tuple[str, bytes]]]:
-    """(key, line) of each request, as many as a file may have."""
-    part: list[tuple[str, bytes]] = []
-    size = 0
+def _withdraw(folder: Path, judge: RubricJudge) -> tuple[dict[str, bytes], set[str]]:
+    """Lines of what is still to be asked and was not handed in, and keys that are under way.
+
+    The files go before their lines are written again: no line is ever in two of them.
+    """
+    lines: dict[str, bytes] = {}
+    waiting: set[str] = set()
+    for file in batch_files(folder):
+        state = read_state(file)
+        if state.under_way or (local_output(file).exists() and not state.collected):
+            waiting |= dict(batch_lines(file)).keys()
+        elif not state.collected:
+            for key, line in batch_lines(file):
+                if len(judge.ledger.replies.get(key, ())) <= state.answered.get(key, 0):
+                    lines[key] = line
+            file.unlink()
+            state_path(file).unlink()
+    return lines, waiting
+
+
+def _line(request: Request, config: JudgeConfig) -> bytes:
     # the body that the live endpoint is sent
-    asking = _Asking(config, "", 1.0, lambda key: key)
-    for request in due:
-        body = asking._body(request, request.schema)
-        row = {"custom_id": request.key, "method": "POST", "url": URL, "body": body}
-        line = (json.dumps(row) + "\n").encode("ascii")
+    body = _Asking(config, "", 1.0, lambda key: key)._body(request, request.schema)
+    row = {"custom_id": request.key, "method": "POST", "url": URL, "body": body}
+    return (json.dumps(row) + "\n").encode("ascii")
+
+
+def _parts(lines: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
+    """As many lines as a file may have."""
+    part: dict[str, bytes] = {}
+    size = 0
+    for key, line in lines.items():
         if part and (len(part) == MAX_REQUESTS or size + len(line) > MAX_BYTES):
             yield part
-            part, size = [], 0
-        part.append((request.key, line))
+            part, size = {}, 0
+        part[key] = line
         size += len(line)
     if part:
         yield part
@@ -180,7 +196,7 @@ def _parts(due: Sequence[Request], config: JudgeConfig) -> Iterator[list[tuple[s
 
 def _keep(text: str, file: Path, state: BatchState, judge: RubricJudge) -> list[Reply]:
     """Replies into the ledger, each once though an earlier collection was cut off."""
-    ours, found = set(batch_keys(file)), []
+    ours, found = dict(batch_lines(file)).keys(), []
     for number, line in enumerate(filter(None, text.split("\n")), start=1):
         where = f"what came back to {file}, line {number}"
         try:

@@ -41,11 +41,11 @@ def batch_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"requests-{'[0-9]' * 4}.jsonl"))
 
 
-def batch_keys(file: Path) -> Iterator[str]:
-    """Keys of the requests in a file."""
-    with file.open(encoding="ascii") as lines:
+def batch_lines(file: Path) -> Iterator[tuple[str, bytes]]:
+    """(key, line) of the requests in a file."""
+    with file.open("rb") as lines:
         for line in lines:
-            yield json.loads(line)["custom_id"]
+            yield json.loads(line)["custom_id"], line
 
 
 def local_output(file: Path) -> Path:
