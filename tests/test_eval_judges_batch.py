@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 from batch_server import BatchServer, Row, completion, done, fresh_key, well
 from judge_server import JudgeServer
+from zygote import Zygote
 
 from eval.judges import batch as batch_module
 from eval.judges.asking import Reply
@@ -24,8 +23,6 @@ from eval.judges.make import make_judge
 from eval.judges.options import JudgeConfig
 from eval.judges.rubric_judge import RubricJudge
 from features.errors import ConfigError, RedVillmError
-
-PROJECT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -245,44 +242,25 @@ def test_a_lost_answer_to_a_creation_is_not_a_second_batch(
     assert collect(tmp_path / "b", judge).replies == 5
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from eval.judges.batch import collect, submit
-from eval.judges.batch_files import batch_files
-from eval.judges.make import make_judge
-from eval.judges.options import JudgeConfig
-
-verb, url, folder = sys.argv[1:]
-config = JudgeConfig("endpoint", "judge-1", url, attempts=2, timeout=20.0)
-root = Path(folder)
-if verb == "submit":
-    submit(batch_files(root / "b"), config)
-else:
-    collect(root / "b", make_judge(config, root / "cache"))
-"""
-
-
-def killed(verb: str, point: str, server: BatchServer, folder: Path) -> None:
-    """Run it in a process that dies at a point."""
-    env = os.environ | {"REDVILLM_KILL_AT": point, "PYTHONPATH": str(PROJECT)}
-    command = [sys.executable, "-c", SCRIPT, verb, server.url, str(folder)]
-    result = subprocess.run(command, env=env, capture_output=True, check=False)
-    assert result.returncode == -signal.SIGKILL, result.stderr.decode()
-
-
 def test_killed_at_any_step_nothing_is_paid_or_counted_twice(
     tmp_path: Path, server: BatchServer
 ) -> None:
     judge = make(config(server.url), tmp_path)
     write_batches(judge, items(), tmp_path / "b")
+    zygote = Zygote("batch_zygote.py")
+
+    def killed(step: str, point: str) -> bool:
+        zygote.start([step, server.url, str(tmp_path)], kill_at=point)
+        return zygote.wait() == -signal.SIGKILL
+
     for point in ("batch-state-done:1", "batch-uploaded", "batch-created"):
-        killed("submit", point, server, tmp_path)
+        assert killed("submit", point)
     assert len(server.batches) == 1
     submit(batch_files(tmp_path / "b"), config(server.url))
     assert len(server.batches) == 1
     server.finish()
-    killed("collect", "batch-reply:2", server, tmp_path)
+    assert killed("collect", "batch-reply:2")
+    zygote.close()
     assert attempts(judge) == 2
     assert collect(tmp_path / "b", judge).replies == 3
     assert attempts(judge) == 5
