@@ -91,13 +91,13 @@ def test_other_aspects_than_the_recipe_s(tmp_path: Path, dataset: str) -> None:
     assert run_judge(options, judging(tmp_path)) == 0
     (path,) = tmp_path.glob("run/**/verdicts.jsonl")
     assert {v.aspect for v in read_verdicts(path)} == {"detail", "temporal"}
-    with pytest.raises(ConfigError, match="no such aspect.*did you mean temporal"):
+    with pytest.raises(ConfigError, match=r"no such aspect.*did you mean temporal"):
         run_judge(JudgeOptions(file, dataset, aspects="temporl"), judging(tmp_path))
 
 
 def test_what_is_not_said_is_asked_for(tmp_path: Path, dataset: str) -> None:
     file = published(tmp_path, ["dog"])
-    with pytest.raises(ConfigError, match="whose questions.*--dataset"):
+    with pytest.raises(ConfigError, match=r"whose questions.*--dataset"):
         run_judge(JudgeOptions(file), judging(tmp_path))
     with pytest.raises(ConfigError, match="no such split"):
         run_import(ImportOptions(file, dataset, "val"))
