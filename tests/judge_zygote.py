@@ -20,7 +20,7 @@ RUBRIC = load_rubric("en")
 
 def killed_judge(url: str, folder: Path) -> RubricJudge:
     config = JudgeConfig(
-        "endpoint", "judge", base_url=url, key_variable="JUDGE_KEY", concurrency=4, timeout=20.0
+        "endpoint", "judge", base_url=url, key_variable="JUDGE_KEY", concurrency=4, attempts=30
     )
     record = judge_record(config, RUBRIC.digest)
     return RubricJudge(record, RUBRIC, lambda: EndpointAsker(config, 0.01), folder, config)
