@@ -177,6 +177,26 @@ def test_an_endpoint_without_schemas_is_asked_without_them_from_then_on(tmp_path
     assert len(attempts_of(tmp_path)) == 7
 
 
+def test_what_could_not_be_read_is_asked_for_once_more_without_a_schema(tmp_path: Path) -> None:
+    with JudgeServer(["wrong-json"] * 2 + ["words"] * 2) as server:
+        verdicts = judge_of(server.url, tmp_path)(items_of(2))
+        assert {v.outcome for v in verdicts} == {"parse_failure"}
+        assert ["response_format" in s.body for s in server.seen] == [True, True, False, False]
+        assert {(v.prompt_tokens, v.completion_tokens) for v in verdicts} == {(200, 20)}, "both"
+        assert judge_of(server.url, tmp_path)(items_of(2)) == verdicts
+        assert len(server.seen) == 4
+
+
+def test_without_schema_at_temperature_zero_a_second_ask_would_change_nothing(
+    tmp_path: Path,
+) -> None:
+    with JudgeServer(["words"] * 9) as server:
+        judge_of(server.url, tmp_path, structured=False)(items_of(1))
+        assert len(server.seen) == 1
+        judge_of(server.url, tmp_path, structured=False, temperature=0.5)(items_of(1))
+        assert len(server.seen) == 3
+
+
 def test_one_bad_request_does_not_end_schemas(tmp_path: Path) -> None:
     with JudgeServer(["400", "400"]) as server:
         verdicts = judge_of(server.url, tmp_path, concurrency=1)(items_of(3))

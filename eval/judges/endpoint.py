@@ -76,7 +76,7 @@ class EndpointAsker:
 
         try:
             with _on_interrupt(loop, interrupt):
-                while asking.ready or not work.done():
+                while not work.done():
                     loop.run_until_complete(asking.changed.wait())
                     asking.changed.clear()
                     while asking.ready:
