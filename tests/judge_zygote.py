@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import openai
 from zygote import serve
 
 from eval.judges.base import JudgeItem
@@ -35,4 +36,6 @@ def _run(order: Any) -> None:
 
 
 if __name__ == "__main__":
+    with openai.OpenAI(api_key="none") as client:  # its modules are loaded once and not a fork
+        assert client.chat.completions
     serve(_run)
