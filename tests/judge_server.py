@@ -34,7 +34,8 @@ class Seen:
 class JudgeServer:
     """Answers the n-th request with the n-th fault, and all behind them well.
 
-    A good answer is "yes" with the score that stands in the answer as `worth <score>`, or 4.
+    A good answer is "yes" with the score that stands in the answer as `worth <score>`, or 4. The
+    fault wrong-json befalls requests with a response_format alone.
     """
 
     faults: Sequence[str] = ()
@@ -64,6 +65,8 @@ class JudgeServer:
             fault = self.faults[number] if number < len(self.faults) else "ok"
             if "response_format" in body and not self.schemas:
                 fault = "400"
+            if "response_format" not in body and fault == "wrong-json":
+                fault = "ok"
             self.seen.append(Seen(attempt, fault, body, authorization, time.monotonic()))
             self._under_way += 1
             self.most_at_once = max(self.most_at_once, self._under_way)

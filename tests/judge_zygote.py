@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import openai
 from zygote import serve
 
 from eval.judges.base import JudgeItem
@@ -20,7 +21,7 @@ RUBRIC = load_rubric("en")
 
 def killed_judge(url: str, folder: Path) -> RubricJudge:
     config = JudgeConfig(
-        "endpoint", "judge", base_url=url, key_variable="JUDGE_KEY", concurrency=4, timeout=20.0
+        "endpoint", "judge", base_url=url, key_variable="JUDGE_KEY", concurrency=4, attempts=30
     )
     record = judge_record(config, RUBRIC.digest)
     return RubricJudge(record, RUBRIC, lambda: EndpointAsker(config, 0.01), folder, config)
@@ -35,4 +36,6 @@ def _run(order: Any) -> None:
 
 
 if __name__ == "__main__":
+    with openai.OpenAI(api_key="none") as client:  # its modules are loaded once and not a fork
+        assert client.chat.completions
     serve(_run)

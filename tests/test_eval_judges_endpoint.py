@@ -77,6 +77,7 @@ def attempts_of(folder: Path) -> list[str]:
         (["refusal"], "refused", None, None, 1),
         (["refusal-field"], "refused", None, None, 1),
         (["filter"], "refused", None, None, 1),
+        (["filter-400"], "refused", None, None, 1),
     ],
     ids=lambda value: "-".join(value[:3]) if isinstance(value, list) else None,
 )
@@ -124,7 +125,7 @@ def test_verdicts_keep_order_and_requests_are_samples_plus_counted_retries(tmp_p
     items = items_of(60)
     faults = random_faults(5, 90, [*PASSING, "fence", "wrong-json"], 0.4)
     with JudgeServer(faults, delay=0.005) as server:
-        verdicts = judge_of(server.url, tmp_path, concurrency=3)(items)
+        verdicts = judge_of(server.url, tmp_path, concurrency=3, attempts=30)(items)
     assert [v.sample_id for v in verdicts] == [item.sample_id for item in items]
     assert [v.score for v in verdicts] == [float(i % 6) for i in range(60)]
     tries = Counter(row["key"] for row in rows_of(tmp_path) if row["row"] == "attempt")
@@ -174,6 +175,26 @@ def test_an_endpoint_without_schemas_is_asked_without_them_from_then_on(tmp_path
     assert {v.outcome for v in verdicts} == {"ok"}
     assert [seen.fault for seen in server.seen] == ["400"] + ["ok"] * 6
     assert len(attempts_of(tmp_path)) == 7
+
+
+def test_what_could_not_be_read_is_asked_for_once_more_without_a_schema(tmp_path: Path) -> None:
+    with JudgeServer(["wrong-json"] * 2 + ["words"] * 2) as server:
+        verdicts = judge_of(server.url, tmp_path)(items_of(2))
+        assert {v.outcome for v in verdicts} == {"parse_failure"}
+        assert ["response_format" in s.body for s in server.seen] == [True, True, False, False]
+        assert {(v.prompt_tokens, v.completion_tokens) for v in verdicts} == {(200, 20)}, "both"
+        assert judge_of(server.url, tmp_path)(items_of(2)) == verdicts
+        assert len(server.seen) == 4
+
+
+def test_without_schema_at_temperature_zero_a_second_ask_would_change_nothing(
+    tmp_path: Path,
+) -> None:
+    with JudgeServer(["words"] * 9) as server:
+        judge_of(server.url, tmp_path, structured=False)(items_of(1))
+        assert len(server.seen) == 1
+        judge_of(server.url, tmp_path, structured=False, temperature=0.5)(items_of(1))
+        assert len(server.seen) == 3
 
 
 def test_one_bad_request_does_not_end_schemas(tmp_path: Path) -> None:
@@ -294,6 +315,8 @@ def test_a_key_is_needed_except_on_this_machine(
     assert verdict.outcome == "ok"
     with pytest.raises(ConfigError, match="JUDGE_KEY"):
         judge_of("https://judges.example/v1", tmp_path / "far")(items_of(1))
+    with pytest.raises(ConfigError, match="not an endpoint's address"):
+        judge_of("localhost:8000/v1", tmp_path / "far")(items_of(1))
     monkeypatch.setenv("JUDGE_KEY", "sk-with…dots")
     with pytest.raises(ConfigError, match="not a key") as caught:
         judge_of("https://judges.example/v1", tmp_path / "far")(items_of(1))
@@ -305,6 +328,15 @@ def test_a_reply_that_repeats_the_key_is_kept_without_it(tmp_path: Path) -> None
         [verdict] = judge_of(server.url, tmp_path)(items_of(1))
     assert verdict.outcome == "ok"
     assert KEY not in (tmp_path / LEDGER).read_text() + repr(verdict)
+
+
+def test_a_placeholder_for_a_key_spoils_no_reply(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "e")
+    with JudgeServer() as server:
+        [verdict] = judge_of(server.url, tmp_path)(items_of(1))
+    assert verdict.outcome == "ok"
 
 
 def test_an_answer_with_half_a_character_can_be_asked_about(tmp_path: Path) -> None:

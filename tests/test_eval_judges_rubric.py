@@ -18,7 +18,7 @@ USER = "{question} {answer} {pred}"
 
 def item_of(aspect: Aspect, pred: str = "the pred") -> JudgeItem:
     second = ("question two", "pred two") if aspect == "consistency" else (None, None)
-    return JudgeItem("s", aspect, "the question", "the answer", pred, *second)
+    return JudgeItem("s", aspect, "the question", "a penguin", pred, *second)
 
 
 def write(folder: Path, name: str, user: str = USER, system: str = "mark it") -> None:
@@ -43,7 +43,7 @@ def test_our_rubric_shows_all_texts_the_scale_and_the_form_of_the_reply(aspect: 
 def test_a_placeholder_in_an_answer_stays_text() -> None:
     _, user = load_rubric("en").render(item_of("qa", "{answer} and {mark} and \\g<0>"))
     assert "{answer} and {mark} and \\g<0>" in user
-    assert user.count("the answer") == 1
+    assert user.count("a penguin") == 1
 
 
 def test_the_mark_depends_on_the_answer_so_none_can_know_it() -> None:
@@ -70,7 +70,7 @@ def test_a_folder_replaces_the_aspects_it_has(tmp_path: Path) -> None:
     ours, theirs = load_rubric("en"), load_rubric("en", tmp_path)
     assert theirs.render(item_of("qa")) == (
         "Reply {'pred': 'yes', 'score': 4}",
-        "Q the question A the answer P the pred",
+        "Q the question A a penguin P the pred",
     )
     assert theirs.render(item_of("detail")) == ours.render(item_of("detail"))
     assert theirs.digest != ours.digest

@@ -24,7 +24,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from tenacity.wait import wait_exponential, wait_random
 
 from eval.judges.asking import Reply, Request
-from eval.judges.http_reply import TransientError, read_completion, read_error
+from eval.judges.http_reply import TransientError, hide, read_completion, read_error
 from eval.judges.make import OPENAI
 from eval.judges.options import JudgeConfig
 from features.errors import ConfigError, RedVillmError
@@ -45,12 +45,15 @@ class EndpointAsker:
         first_wait: seconds between the first two attempts at a request; doubles with each one.
 
     Raises:
-        ConfigError: the key is missing.
+        ConfigError: the key is missing, or the address is none.
     """
 
     def __init__(self, config: JudgeConfig, first_wait: float = 1.0) -> None:
         self._config = config
         self._first_wait = first_wait
+        if urlsplit(config.base_url or OPENAI).scheme not in ("http", "https"):
+            wanted = "http://… or https://…"
+            raise ConfigError("not an endpoint's address", got=config.base_url, wanted=wanted)
         self._key = _key(config)
 
     def ask(
@@ -73,7 +76,7 @@ class EndpointAsker:
 
         try:
             with _on_interrupt(loop, interrupt):
-                while asking.ready or not work.done():
+                while not work.done():
                     loop.run_until_complete(asking.changed.wait())
                     asking.changed.clear()
                     while asking.ready:
@@ -121,7 +124,7 @@ class _Asking:
         async with openai.AsyncOpenAI(
             api_key=self._key,
             base_url=self._config.base_url or OPENAI,
-            timeout=self._config.timeout,
+            timeout=None,  # httpx's would be for each piece of an answer; ours is for all of it
             max_retries=0,
         ) as client:
             await asyncio.gather(*(self._work(client, waiting) for _ in range(count)))
@@ -190,10 +193,11 @@ class _Asking:
         except openai.APIConnectionError as error:
             raise TransientError(f"no connection: {type(error.__cause__).__name__}") from None
         except openai.APIStatusError as error:
-            if schema is None or error.status_code != 400:
+            about_schema = error.status_code in (400, 422) and error.code != "content_filter"
+            if schema is None or not about_schema:
                 return read_error(error, self._config, _host(self._config), self._key)
         else:
-            return read_completion(raw.http_response.text.replace(self._key, "***"))
+            return read_completion(hide(raw.http_response.text, self._key))
         reply = await self._attempt(client, replace(request, schema=None))
         self._schemas = self._schemas and reply.outcome != "ok"
         return reply

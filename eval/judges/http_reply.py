@@ -48,7 +48,7 @@ def read_completion(body: str) -> Reply:
     return Reply("ok", text or "", "", model, *tokens)
 
 
-def read_error(error: openai.APIStatusError, config: JudgeConfig, where: str, secret: str) -> Reply:
+def read_error(error: openai.APIStatusError, config: JudgeConfig, where: str, key: str) -> Reply:
     """The reply that an answer with an error status stands for.
 
     Raises:
@@ -67,7 +67,7 @@ def read_error(error: openai.APIStatusError, config: JudgeConfig, where: str, se
     if status == 402 or code == "insufficient_quota":
         do = "raise its limit and run again; nothing that came back is lost"
         raise RedVillmError("the account has no credit left", where=where, got=got, do=do) from None
-    reason = f"{got}: {error.message.replace(secret, '***')[:200]}"
+    reason = f"{got}: {hide(error.message, key)[:200]}"
     if status in (408, 409, 429) or status >= 500:
         headers = error.response.headers
         wait = _retry_after(headers.get("retry-after", ""))
@@ -75,6 +75,11 @@ def read_error(error: openai.APIStatusError, config: JudgeConfig, where: str, se
     if code == "content_filter":
         return Reply("refused", reason="content filter")
     return Reply("api_failure", reason=reason)
+
+
+def hide(text: str, key: str) -> str:
+    """A text without the key; what is shorter than any key is a placeholder and may stay."""
+    return text.replace(key, "***") if len(key) >= 8 else text
 
 
 def _retry_after(value: str) -> float:

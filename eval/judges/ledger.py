@@ -74,6 +74,9 @@ class Ledger:
         """
         if not self.path.exists():
             return
+        if self.path.stat().st_size < self._size:  # another one: somebody removed the old one
+            self._size = 0
+            self.replies.clear()
         with self.path.open("rb") as file:
             file.seek(self._size)
             for line in file:
