@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -44,6 +44,9 @@ def overlaps(rows: Sequence[Mapping[str, Any]]) -> list[Overlap]:
     Of a pair of answers both must be exact, and the mean F1 counts.
     """
     return [_overlap(row) for row in rows]
+
+
+_Row = TypeVar("_Row", Verdict, Overlap)
 
 
 @dataclass(frozen=True)
@@ -120,22 +123,14 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-class _OfSample(Protocol):
-    @property
-    def sample_id(self) -> str: ...
-
-
-_Row = TypeVar("_Row", bound=_OfSample)
-
-
 def _in_order(questions: Sequence[Question], rows: Sequence[_Row]) -> list[_Row]:
     """The row about each question."""
     table = {row.sample_id: row for row in rows}
     asked = {question.sample_id for question in questions}
     if set(table) != asked or len(table) != len(rows) or len(asked) != len(questions):
         raise RedVillmError(
-            "questions and verdicts do not match",
-            got=f"{len(rows)} verdicts, {len(set(table) - asked)} about questions not asked",
+            "questions and answers or verdicts do not match",
+            got=f"{len(rows)} rows, {len(set(table) - asked)} about questions not asked",
             wanted=f"one for each of {len(questions)} questions, "
             f"{len(asked - set(table))} have none",
             do="judge the predictions again",
