@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from records import same
 
 from eval import bootstrap
 from eval.bootstrap import bootstrap_columns, bootstrap_mean_of_columns, cluster_bootstrap
@@ -68,13 +69,6 @@ def naive_bootstrap(
 
 def numbers(found: Estimate) -> tuple[float | None, float | None, float | None]:
     return found.mean, found.low, found.high
-
-
-def same(found: Any, wanted: Any) -> bool:
-    """Equal records; their floats up to rounding."""
-    ours, theirs = vars(found), vars(wanted)
-    near = {k: pytest.approx(v) if isinstance(v, float) else v for k, v in theirs.items()}
-    return type(found) is type(wanted) and ours == near
 
 
 # The bootstrap
