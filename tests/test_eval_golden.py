@@ -1,8 +1,8 @@
 """Every benchmark's numbers, worked out with a pencil.
 
 `golden/<recipe>/` holds a few questions in the benchmark's published form and, in a folder for each
-split, answers (`predictions.jsonl`) and what a judge said of them (`verdicts.jsonl`), written by hand.
-Videos are A, B and C in the comments, in the order of the files; C is lost everywhere. With
+split, answers (`predictions.jsonl`) and what a judge said of them (`verdicts.jsonl`), written by
+hand. Videos are A, B and C in the comments, in the order of the files; C is lost everywhere. With
 two judged videos a resample is AA, AB, BA or BB, and AA and BB are each a quarter of all, so the
 95 % interval of any mean reaches from its value in A alone to its value in B alone.
 """
