@@ -1,4 +1,4 @@
-"""`python -m pipelines judge` and `predictions <verb>`: judge or exchange answers that are there."""
+"""`python -m pipelines judge`, `predictions <verb>`: answers that are there, judged, exchanged."""
 
 from __future__ import annotations
 

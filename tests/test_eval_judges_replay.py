@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from eval.judges.asking import Reply, Request
+from eval.judges.base import JudgeItem
 from eval.judges.ledger import LEDGER, Ledger
+from eval.judges.make import make_judge
+from eval.judges.options import JudgeConfig
 from eval.judges.replay import ReplayAsker
+from eval.judges.rubric_judge import RubricJudge
 from features.errors import RedVillmError
 
 
@@ -46,6 +50,24 @@ def test_key_and_text_are_enough(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text('{"key": "k", "text": "4", "time": 1.5}\n\n')
     replies, _ = ask(tmp_path / "r.jsonl", "k")
     assert asdict(replies["k"]) == asdict(Reply("ok", "4"))
+
+
+def test_a_recipe_replays_what_is_recorded_under_its_keys(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    judge = make_judge(JudgeConfig("replay", str(file)), tmp_path / "cache")
+    assert isinstance(judge, RubricJudge)
+    items = [JudgeItem(f"s{n}", "qa", "what?", "a dog", "dog") for n in range(3)]
+    said = ['{"pred": "yes", "score": 5}', "no idea, 3 of 5"]
+    rows = [
+        {"key": judge.request(item).key, "text": text}
+        for item, text in zip(items, said, strict=False)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    verdicts = judge(items)
+    outcomes = [(v.outcome, v.correct, v.score) for v in verdicts]
+    assert outcomes[0] == ("ok", True, 5.0)
+    assert outcomes[1:] == [("parse_failure", None, None), ("api_failure", None, None)]
+    assert verdicts[2].reason == f"no reply to it is recorded in {file}"
 
 
 @pytest.mark.parametrize(

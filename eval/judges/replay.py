@@ -19,6 +19,9 @@ class ReplayAsker:
     The file is JSONL. A row has the `key` of what was asked and the fields of a `Reply`, of which
     only `text` is needed; rows without a text and an outcome (attempts) are passed over. Of several
     replies to a key the last one counts, as in a ledger that was asked again.
+
+    A key covers the judge's record. So a recipe of kind replay finds what was recorded under its own
+    keys; the replies of another judge are read again by its own recipe, out of its ledger.
     """
 
     def __init__(self, file: Path) -> None:
