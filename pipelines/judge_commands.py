@@ -60,6 +60,8 @@ class ImportOptions:
 
 def run_judge(options: JudgeOptions, judging: Any) -> int:
     """`judge`: 2 when an aspect has no headline, or something of a batch went wrong."""
+    from eval.judges.batch import check_no_batch
+    from eval.judges.rubric_judge import RubricJudge
     from pipelines.evaluation import judge_folder
 
     folder = _answers(options)
@@ -68,6 +70,8 @@ def run_judge(options: JudgeOptions, judging: Any) -> int:
         if options.batch is not None:
             bad |= _run_batch(options.batch, folder, judge, judging)
             continue
+        if isinstance(judge, RubricJudge):
+            check_no_batch(judge, _items(folder))
         summary = judge_folder(folder, judge, judging, console, again)
         bad |= summary is not None and bool(summary.refused)
     return 2 if bad else 0
@@ -130,18 +134,15 @@ def _run_batch(
     step: Literal["write", "submit", "collect"], folder: Path, judge: Any, judging: Any
 ) -> bool:
     """One step of judging through files; whether something went wrong."""
-    from eval.folders import read_meta, read_predictions
-    from eval.judges.batch import collect, submit, write_batches
+    from eval.judges.batch import batches_folder, collect, submit, write_batches
     from eval.judges.batch_files import batch_files
     from eval.judges.rubric_judge import RubricJudge
-    from eval.run import judge_items
     from pipelines.evaluation import judge_folder
 
     if not isinstance(judge, RubricJudge) or judge.record.kind != "endpoint":
         wanted = "a judge of kind endpoint"
         raise ConfigError("only endpoints take batches", got=judge.record.label, wanted=wanted)
-    files = judge.ledger.path.parent / "batches"
-    items = judge_items(read_predictions(folder), read_meta(folder)["aspects"])
+    files, items = batches_folder(judge), _items(folder)
     if step == "write":
         written = write_batches(judge, items, files)
         console.print(f"{files}: {len(written)} files to hand in", highlight=False)
@@ -158,6 +159,13 @@ def _run_batch(
     if not judge.estimate(items).requests:
         judge_folder(folder, judge, judging, console)
     return bool(came.problems)
+
+
+def _items(folder: Path) -> Any:
+    from eval.folders import read_meta, read_predictions
+    from eval.run import judge_items
+
+    return judge_items(read_predictions(folder), read_meta(folder)["aspects"])
 
 
 def _dataset(name: str, split: str) -> Any:

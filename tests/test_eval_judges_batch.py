@@ -105,6 +105,17 @@ def test_a_file_has_no_more_requests_and_bytes_than_may_be(
     assert all(file.stat().st_size <= 3 * one for file in files)
 
 
+def test_files_stay_within_the_token_budget(tmp_path: Path, server: BatchServer) -> None:
+    judge = make(config(server.url), tmp_path)
+    costs = [judge.estimate([item]) for item in items()]
+    tokens = [cost.prompt_tokens + cost.completion_tokens for cost in costs]
+    for budget, count in ((sum(tokens[:3]), 3), (sum(tokens[:3]) - 1, 2), (1, 0)):
+        capped = make_judge(config(server.url), tmp_path / "cache", budget)
+        assert isinstance(capped, RubricJudge)
+        files = write_batches(capped, items(), tmp_path / str(budget))
+        assert sum(len(lines(file)) for file in files) == count
+
+
 def test_files_that_were_not_handed_in_gather_what_is_still_to_be_asked(
     tmp_path: Path, server: BatchServer
 ) -> None:

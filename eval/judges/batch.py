@@ -5,25 +5,33 @@ back into the judge's ledger, where the ordinary judging finds it; then `write` 
 left. vLLM's `run_batch` reads the same files: put what it writes beside them as
 `requests-0001.output.jsonl`, and `collect` needs no server. Files: batch_files.py.
 
-The ledger learns of a batch when it is collected: who judges live in between pays twice.
+The ledger learns of a batch when it is collected; `check_no_batch` is for who judges in between.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
-import openai
-from openai.types import Batch
 from rich.progress import track
 
 from eval.judges.asking import Reply, Request
 from eval.judges.base import JudgeItem
+from eval.judges.batch_client import (
+    FINISHED,
+    URL,
+    batch_client,
+    batch_content,
+    batch_problem,
+    batch_progress,
+    create_batch,
+    find_batch,
+)
 from eval.judges.batch_files import (
     BatchState,
     batch_files,
@@ -33,19 +41,15 @@ from eval.judges.batch_files import (
     state_path,
     write_state,
 )
-from eval.judges.endpoint import _Asking, _host, _key
+from eval.judges.cost import prompt_tokens
+from eval.judges.endpoint import _Asking
 from eval.judges.http_reply import TransientError, read_completion
-from eval.judges.make import OPENAI
 from eval.judges.options import JudgeConfig
 from eval.judges.rubric_judge import RubricJudge
 from features.durable import commit_point, replace_file
-from features.errors import RedVillmError, few
+from features.errors import RedVillmError
 
-URL: Final = "/v1/chat/completions"
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000
-TOKEN = "redvillm"
-"""Key of a batch's metadata by which it is found again when the answer to its creation was lost."""
-FINISHED = ("completed", "failed", "expired", "cancelled")
 NOT_ASKED = ("batch_expired", "batch_cancelled")
 """Codes of requests that never reached the model."""
 
@@ -68,13 +72,21 @@ def write_batches(judge: RubricJudge, items: Sequence[JudgeItem], folder: Path) 
     """Files of what is neither answered nor in a file that was handed in; returns them.
 
     What earlier calls wrote, for these or other items, and was not handed in goes into them, too.
+    What would pass the judge's token budget, by the estimate, stays out.
 
     Raises:
         RedVillmError: the ledger or a state cannot be read.
     """
     due = judge.due(items)
     lines, waiting = _withdraw(folder, judge)
-    lines |= {r.key: _line(r, judge._config) for r in due if r.key not in waiting}
+    tokens = 0
+    for request in due:
+        if request.key in waiting or request.key in lines:
+            continue
+        tokens += prompt_tokens(request) + judge._config.max_tokens
+        if judge._token_budget is not None and tokens > judge._token_budget:
+            break
+        lines[request.key] = _line(request, judge._config)
     last = max((int(file.stem[-4:]) for file in batch_files(folder)), default=0)
     written = []
     for number, part in enumerate(_parts(lines), start=last + 1):
@@ -86,6 +98,25 @@ def write_batches(judge: RubricJudge, items: Sequence[JudgeItem], folder: Path) 
     return written
 
 
+def batches_folder(judge: RubricJudge) -> Path:
+    """Where the files of a judge lie: beside its ledger."""
+    return judge.ledger.path.parent / "batches"
+
+
+def check_no_batch(judge: RubricJudge, items: Sequence[JudgeItem]) -> None:
+    """Before a judge is asked live.
+
+    Raises:
+        RedVillmError: some of it is under way in a batch, and would be paid for twice.
+    """
+    due = {request.key for request in judge.due(items)}
+    for file in batch_files(batches_folder(judge)):
+        shared = due & dict(batch_lines(file)).keys() if read_state(file).under_way else set()
+        if shared:
+            got, do = f"{len(shared):,} of {len(due):,} requests", "collect it first"
+            raise RedVillmError("this is under way in a batch", where=file, got=got, do=do)
+
+
 def submit(files: Sequence[Path], config: JudgeConfig) -> int:
     """Hand in what is not handed in yet; returns how many files that were.
 
@@ -95,7 +126,7 @@ def submit(files: Sequence[Path], config: JudgeConfig) -> int:
         RedVillmError: no key, or the endpoint does not take it. Call it again then.
     """
     waiting = [file for file in files if not _is_settled(file)]
-    with _client(config) as client:
+    with batch_client(config) as client:
         for file in track(waiting, "handing in", transient=True, disable=len(waiting) < 2):
             state = read_state(file)
             begun = state.token is not None
@@ -105,9 +136,9 @@ def submit(files: Sequence[Path], config: JudgeConfig) -> int:
                 uploaded = client.files.create(file=file, purpose="batch").id
                 commit_point("batch-uploaded")
                 state = write_state(file, replace(state, file_id=uploaded))
-            batch_id = _find(client, str(state.token)) if begun else None
+            batch_id = find_batch(client, str(state.token)) if begun else None
             if batch_id is None:
-                batch_id = _create(client, str(state.file_id), str(state.token))
+                batch_id = create_batch(client, str(state.file_id), str(state.token))
             commit_point("batch-created")
             write_state(file, replace(state, batch_id=batch_id))
     return len(waiting)
@@ -125,7 +156,7 @@ def collect(folder: Path, judge: RubricJudge) -> Collected:
     waiting: dict[str, str] = {}
     problems: dict[str, str] = {}
     replies: list[Reply] = []
-    with _client(judge._config) if asked else nullcontext() as client, judge.ledger:
+    with batch_client(judge._config) if asked else nullcontext() as client, judge.ledger:
         for file in track(states, "collecting", transient=True, disable=len(states) < 2):
             state = states[file]
             if local_output(file).exists():
@@ -136,11 +167,11 @@ def collect(folder: Path, judge: RubricJudge) -> Collected:
             else:
                 batch = client.batches.retrieve(state.batch_id)
                 if batch.status not in FINISHED:
-                    waiting[file.name] = _progress(batch)
+                    waiting[file.name] = batch_progress(batch)
                     continue
                 if batch.status != "completed":
-                    problems[file.name] = _problem(batch)
-                text = _content(client, batch)
+                    problems[file.name] = batch_problem(batch)
+                text = batch_content(client, batch)
             replies += _keep(text, file, state, judge)
             write_state(file, replace(state, collected=True))
     failed = sum(reply.outcome == "api_failure" for reply in replies)
@@ -231,62 +262,3 @@ def _reply(row: dict[str, Any]) -> Reply | None:
         return Reply("refused", reason="content filter")
     status = response.get("status_code", "no status")
     return Reply("api_failure", reason=f"HTTP {status}: {error.get('message', error)}"[:200])
-
-
-def _find(client: openai.OpenAI, token: str) -> str | None:
-    """The batch that an earlier call created without learning of it."""
-    for batch in client.batches.list(limit=100):
-        if (batch.metadata or {}).get(TOKEN) == token:
-            return batch.id
-    return None
-
-
-def _create(client: openai.OpenAI, file_id: str, token: str) -> str:
-    # the client's own retries could create a second batch when an answer is lost
-    once = client.with_options(max_retries=0)
-    return once.batches.create(
-        input_file_id=file_id,
-        endpoint=URL,
-        completion_window="24h",
-        metadata={TOKEN: token},
-    ).id
-
-
-def _content(client: openai.OpenAI, batch: Batch) -> str:
-    names = [name for name in (batch.output_file_id, batch.error_file_id) if name]
-    return "\n".join(client.files.content(name).text for name in names)
-
-
-def _problem(batch: Batch) -> str:
-    errors = [str(error.message) for error in (batch.errors and batch.errors.data) or ()]
-    return f"{batch.status}: {few(errors)}" if errors else batch.status
-
-
-def _progress(batch: Batch) -> str:
-    counts = batch.request_counts
-    return f"{batch.status}, {counts.completed:,} of {counts.total:,}" if counts else batch.status
-
-
-@contextmanager
-def _client(config: JudgeConfig) -> Iterator[openai.OpenAI]:
-    """A client whose errors are ours. It connects when it is first used."""
-    key = _key(config)
-    try:
-        with openai.OpenAI(
-            api_key=key,
-            base_url=config.base_url or OPENAI,
-            timeout=config.timeout,
-            max_retries=config.attempts - 1,
-        ) as client:
-            yield client
-    except openai.APIStatusError as error:
-        secret = error.status_code in (401, 403)  # the text may repeat the key
-        text = "" if secret else f": {error.message.replace(key, '***')[:200]}"
-        do = f"check {config.key_variable}" if secret else "run it again; nothing is sent twice"
-        got = f"HTTP {error.status_code}{text}"
-        what = "the endpoint takes no batches"
-        raise RedVillmError(what, where=_host(config), got=got, do=do) from None
-    except openai.APIError as error:
-        what, do = "no answer from the endpoint", "run it again; nothing is sent twice"
-        got = f"{type(error).__name__} ({type(error.__cause__).__name__})"
-        raise RedVillmError(what, where=_host(config), got=got, do=do) from None

@@ -76,7 +76,8 @@ class LocalAsker:
         self._ends: list[int] = ends if isinstance(ends, list) else [ends]
         self._model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
         text_config = self._model.config.get_text_config()
-        self._context: int = text_config.max_position_embeddings
+        limit = self._tokenizer.model_max_length
+        self._context: int = getattr(text_config, "max_position_embeddings", limit)
 
     def ask(
         self, requests: Sequence[Request], before: Callable[[str], str]
