@@ -10,16 +10,32 @@ score stays what the judge said.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from eval.folders import read_predictions
-from eval.judges.base import BEST, Verdict
+from eval.judges.base import BEST, Cost, JudgeItem, JudgeRecord, Verdict
 from eval.published_rows import PublishedRow, join, published_row
 from features.annotations import QASample
 from features.config import Aspect
 from features.errors import RedVillmError
+
+
+class PublishedJudge:
+    """Somebody's judgements in the place of a judge, so that they are summarised as any other's."""
+
+    def __init__(self, name: str, verdicts: Sequence[Verdict]) -> None:
+        self.record = JudgeRecord("replay", name)
+        self._verdicts = {(verdict.sample_id, verdict.aspect): verdict for verdict in verdicts}
+
+    def __call__(self, items: Sequence[JudgeItem]) -> list[Verdict]:
+        """What was said of each."""
+        return [self._verdicts.get((i.sample_id, i.aspect)) or _not_asked(i) for i in items]
+
+    def estimate(self, items: Sequence[JudgeItem]) -> Cost:
+        """Nothing."""
+        return Cost()
 
 
 def read_judgements(
@@ -59,6 +75,11 @@ def read_judgements(
             raise RedVillmError(what, where=theirs.where, got=got, wanted=wanted)
         verdicts.append(_verdict(name, aspect, by_place[theirs.where]))
     return verdicts
+
+
+def _not_asked(item: JudgeItem) -> Verdict:
+    reason = "no judgement of this aspect is given"
+    return Verdict(item.sample_id, item.aspect, "not_asked", reason=reason)
 
 
 def _read(where: Path) -> list[tuple[PublishedRow, Any]]:

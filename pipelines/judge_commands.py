@@ -58,6 +58,23 @@ class ImportOptions:
     """Run folder to make; runs/<dataset>/<name of the file> unless given."""
 
 
+@dataclass(frozen=True)
+class JudgedOptions:
+    """Judgements by Video-ChatGPT's scripts, beside those of our own judges."""
+
+    folder: Path
+    """Evaluation folder with the answers that were judged."""
+    results: str
+    """What the scripts wrote, by aspect: `qa=results.json`, or `correctness=a.json detail=b.json`;
+    a folder of their files serves as well."""
+    name: str
+    """Who judged, as tables are to say it: the model, and best a date."""
+    dataset: str | None = None
+    """Recipe of the dataset; the one of the answers unless given."""
+    min_coverage: float = 0.99
+    """Share of the questions that must have been judged for a headline."""
+
+
 def run_judge(options: JudgeOptions, judging: Any) -> int:
     """`judge`: 2 when an aspect has no headline, or something of a batch went wrong."""
     from eval.judges.batch import check_no_batch
@@ -93,6 +110,29 @@ def run_export(options: ExportOptions) -> None:
 def run_import(options: ImportOptions) -> None:
     """`predictions import`."""
     _import(options.file, _dataset(options.dataset, options.split), options.split, options.run)
+
+
+def run_judged(options: JudgedOptions) -> int:
+    """`predictions judged`: 2 when an aspect has no headline."""
+    from eval.folders import read_meta
+    from eval.judged_formats import PublishedJudge, read_judgements
+    from eval.run import judge_answers
+
+    meta = read_meta(options.folder)
+    dataset = _dataset(options.dataset or meta["dataset"], meta["split"])
+    prefix = dataset.splits[meta["split"]].id_prefix
+    verdicts = []
+    for pair in options.results.split():
+        name, _, where = pair.partition("=")
+        (aspect,) = _aspects(name)
+        if aspect not in meta["aspects"]:
+            wanted = ", ".join(meta["aspects"])
+            raise ConfigError("not judged for this", where=options.folder, got=pair, wanted=wanted)
+        verdicts += read_judgements(Path(where), options.folder, aspect, prefix)
+    judge = PublishedJudge(options.name, verdicts)
+    summary = judge_answers(options.folder, judge, options.min_coverage, again=True)
+    console.print(str(summary), highlight=False)
+    return 2 if summary.refused else 0
 
 
 def _answers(options: JudgeOptions) -> Path:
@@ -183,7 +223,7 @@ def _aspects(text: str) -> tuple[Any, ...]:
     from features.recipes import did_you_mean
 
     known = get_args(Aspect)
-    for name in text.split():
+    for name in text.split() or [text]:
         if name not in known:
             raise ConfigError("no such aspect", got=name, do=did_you_mean(name, known))
     return tuple(text.split())
@@ -199,4 +239,5 @@ JUDGE = Stage(_judge_configs, run_judge, ("path",))
 PREDICTION_VERBS = {
     "export": Stage(lambda: (ExportOptions,), run_export, ("folder", "target")),
     "import": Stage(lambda: (ImportOptions,), run_import, ("file",)),
+    "judged": Stage(lambda: (JudgedOptions,), run_judged, ("folder",)),
 }

@@ -17,10 +17,12 @@ from pipelines.evaluation import Judging
 from pipelines.judge_commands import (
     ExportOptions,
     ImportOptions,
+    JudgedOptions,
     JudgeOptions,
     run_export,
     run_import,
     run_judge,
+    run_judged,
 )
 
 
@@ -121,6 +123,37 @@ def test_export_and_import_by_command(
     assert read_predictions(first) == read_predictions(second)
     with pytest.raises(RedVillmError, match="no such dataset"):  # `pets` is no recipe of ours
         run_export(ExportOptions(first, tmp_path / "ours.json"))
+
+
+def test_judgements_of_the_published_scripts_are_one_more_judge(
+    tmp_path: Path, dataset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_import(ImportOptions(published(tmp_path, ["dog", "cat", "dog", "cow"]), dataset))
+    folder = tmp_path / "runs/pets/theirs/eval/pets/test"
+    said = [("yes", 5), ("no", 1), ("yes", 4.8), ("yes", 2)]
+    results = {
+        f"{'ab'[n // 2]}_{n % 2}": [
+            {"pred": pred, "score": score},
+            {"q": f"what {n}", "a": "a dog", "pred": ["dog", "cat", "dog", "cow"][n]},
+        ]
+        for n, (pred, score) in enumerate(said)
+    }
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    options = JudgedOptions(folder, f"qa={tmp_path / 'r.json'}", "gpt-3.5-turbo 2023", dataset)
+    assert run_judged(options) == 0
+    assert "75.0 % (gpt-3.5-turbo 2023, pets test)" in capsys.readouterr().out
+    (judge,) = (folder / "judges").iterdir()
+    summary = json.loads((judge / "summary.json").read_text())["scores"]["qa"]["all"]
+    assert summary["score"] == pytest.approx((5 + 1 + 4.8 + 2) / 4)
+    assert summary["contradictions"] == 1  # yes, with a score of 2
+    # a run that was cut off: three of four
+    del results["b_1"]
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    assert run_judged(options) == 2
+    with pytest.raises(ConfigError, match=r"not judged for this.*detail=r.json.*wanted: qa"):
+        run_judged(JudgedOptions(folder, "detail=r.json", "x", dataset))
+    with pytest.raises(ConfigError, match="no such aspect"):
+        run_judged(JudgedOptions(folder, "r.json", "x", dataset))
 
 
 def test_a_batch_from_writing_to_the_headline(
