@@ -115,10 +115,10 @@ def _join_by_id(
             (sample.question2, row.question2),
             (sample.answer, row.answer),
         ):
-            if theirs is not None and normalise(ours or "") != normalise(theirs):
-                where = f"{row.where}, id {row.id}"
-                what = "the file asks something else under this id"
-                raise RedVillmError(what, where=where, got=theirs[:80], wanted=(ours or "")[:80])
+            if theirs is None or theirs == ours or normalise(theirs) == normalise(ours or ""):
+                continue
+            where, what = f"{row.where}, id {row.id}", "the file asks something else under this id"
+            raise RedVillmError(what, where=where, got=theirs[:80], wanted=(ours or "")[:80])
         if found.setdefault(sample.sample_id, row) is not row:
             raise RedVillmError("two predictions for one question", where=row.where, got=row.id)
     return found

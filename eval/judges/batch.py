@@ -80,7 +80,7 @@ def write_batches(judge: RubricJudge, items: Sequence[JudgeItem], folder: Path) 
     due = judge.due(items)
     lines, waiting = _withdraw(folder, judge)
     tokens = 0
-    for request in due:
+    for request in track(due, "writing requests", transient=True):
         if request.key in waiting or request.key in lines:
             continue
         tokens += prompt_tokens(request) + judge._config.max_tokens
