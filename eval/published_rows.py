@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ def _join_by_content(
         raise RedVillmError("predictions for what was not asked", got=few(unknown), do=do)
     found: dict[str, PublishedRow] = {}
     for key, these in given.items():
-        if len({astuple(replace(sample, sample_id="")) for sample in asked[key]}) > 1:
+        if len({replace(sample, sample_id="") for sample in asked[key]}) > 1:
             what = "it is open which question this answers: several have these words"
             do = "use a file with ids or video names"
             raise RedVillmError(what, where=these[0].where, got=these[0].question[:80], do=do)
