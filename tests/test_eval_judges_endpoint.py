@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,12 @@ def test_a_budget_is_never_passed_and_what_is_left_is_not_asked(tmp_path: Path) 
         counts = Counter(v.outcome for v in verdicts)
         assert counts == {"ok": len(server.seen), "not_asked": 40 - len(server.seen)}
         assert all("budget" in v.reason for v in verdicts if v.outcome == "not_asked")
-        # The next call has a budget of its own.
+        # The cap is on all that a judge is asked: other answers find it used up.
+        more = [replace(item, sample_id=f"other{item.sample_id}") for item in items]
+        asked = len(server.seen)
+        assert {v.outcome for v in judge(more)} == {"not_asked"}
+        assert len(server.seen) == asked
+        # The next run has a budget of its own.
         rest = judge_of(server.url, tmp_path, max_tokens=50)(items)
         assert {v.outcome for v in rest} == {"ok"}
         assert len(server.seen) == 40

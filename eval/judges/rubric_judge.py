@@ -45,8 +45,9 @@ class RubricJudge:
         self.ledger = Ledger(folder)
         self._rubric = rubric
         self._make_asker = make_asker
+        self._asker: Asker | None = None
+        self._budget = Budget(token_budget)
         self._config = config
-        self._token_budget = token_budget
         self._can_differ = record.structured or record.temperature > 0
 
     def __call__(self, items: Sequence[JudgeItem]) -> list[Verdict]:
@@ -100,7 +101,8 @@ class RubricJudge:
         due = [key for key in requests if self._is_due(key, aspects[key], None)]
         if not due:
             return latest
-        asker, budget = self._make_asker(), Budget(self._token_budget)
+        # Kept for the next answers: a local model takes its time to load, and the cap is on all.
+        self._asker = asker = self._asker or self._make_asker()
 
         def took(key: str, reply: Reply) -> None:
             self.ledger.reply(key, reply)
@@ -109,7 +111,7 @@ class RubricJudge:
             latest[key] = reply
 
         with JudgingProgress(self._config, len(requests), len(requests) - len(due)) as progress:
-            while due and self._ask([self._now(requests[key]) for key in due], asker, budget, took):
+            while due and self._ask([self._now(requests[key]) for key in due], asker, took):
                 came = [key for key in due if key in latest]
                 due = [key for key in came if self._is_due(key, aspects[key], latest[key])]
         return latest
@@ -118,7 +120,6 @@ class RubricJudge:
         self,
         requests: Sequence[Request],
         asker: Asker,
-        budget: Budget,
         took: Callable[[str, Reply], None],
     ) -> bool:
         """Ask; False when the budget ended first.
@@ -129,19 +130,19 @@ class RubricJudge:
         waiting = {request.key: request for request in requests}
 
         def before(key: str) -> str:
-            budget.reserve(key, prompt_tokens(waiting[key]) + self._config.max_tokens)
+            self._budget.reserve(key, prompt_tokens(waiting[key]) + self._config.max_tokens)
             return self.ledger.attempt(key)
 
         while waiting:
             count = len(waiting)
             try:
                 for key, reply in asker.ask(list(waiting.values()), before):
-                    budget.settle(key, reply)
+                    self._budget.settle(key, reply)
                     took(key, reply)
                     del waiting[key]
                 return True
             except BudgetReachedError:
-                budget.settle_rest()
+                self._budget.settle_rest()
                 if len(waiting) == count:
                     return False
         return True
