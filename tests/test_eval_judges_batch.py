@@ -114,6 +114,10 @@ def test_files_stay_within_the_token_budget(tmp_path: Path, server: BatchServer)
         assert isinstance(capped, RubricJudge)
         files = write_batches(capped, items(), tmp_path / str(budget))
         assert sum(len(lines(file)) for file in files) == count
+    both = make_judge(config(server.url), tmp_path / "cache", sum(tokens[:3]))
+    assert isinstance(both, RubricJudge)
+    write_batches(both, items()[:2], tmp_path / "first")  # one cap over all that a run writes
+    assert sum(len(lines(f)) for f in write_batches(both, items()[2:], tmp_path / "second")) == 1
 
 
 def test_files_that_were_not_handed_in_gather_what_is_still_to_be_asked(

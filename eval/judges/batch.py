@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from eval.judges.batch_files import (
     state_path,
     write_state,
 )
-from eval.judges.cost import prompt_tokens
+from eval.judges.cost import BudgetReachedError, prompt_tokens
 from eval.judges.endpoint import _Asking
 from eval.judges.http_reply import TransientError, read_completion
 from eval.judges.options import JudgeConfig
@@ -79,14 +79,13 @@ def write_batches(judge: RubricJudge, items: Sequence[JudgeItem], folder: Path) 
     """
     due = judge.due(items)
     lines, waiting = _withdraw(folder, judge)
-    tokens = 0
-    for request in track(due, "writing requests", transient=True):
-        if request.key in waiting or request.key in lines:
-            continue
-        tokens += prompt_tokens(request) + judge._config.max_tokens
-        if judge._token_budget is not None and tokens > judge._token_budget:
-            break
-        lines[request.key] = _line(request, judge._config)
+    tokens, this_call = 0, uuid4().hex
+    with suppress(BudgetReachedError):
+        for request in track(due, "writing requests", transient=True):
+            if request.key not in waiting and request.key not in lines:
+                tokens += prompt_tokens(request) + judge._config.max_tokens
+                judge._budget.reserve(this_call, tokens)
+                lines[request.key] = _line(request, judge._config)
     last = max((int(file.stem[-4:]) for file in batch_files(folder)), default=0)
     written = []
     for number, part in enumerate(_parts(lines), start=last + 1):
