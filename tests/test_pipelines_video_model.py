@@ -17,7 +17,8 @@ import torch
 import yaml
 
 import pipelines
-from eval.generate import GenerateConfig, generate, read_predictions
+from eval.folders import read_predictions
+from eval.generate import GenerateConfig, generate
 from extract.options import ExtractConfig
 from extract.run import extract
 from features.annotations import QASample, write_qa_pairs

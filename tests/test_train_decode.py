@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_bases import write_llava
 from tiny_hf import FAMILIES, write
 
 from features.config import BaseConfig
 from train.batch import Item, collate
-from train.decode import Decoder, Sampling
-from train.image_llm import ImageLLM, load_image_llm
+from train.decode import Decoder
+from train.image_llm import load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
 from train.videos import Video
 
 NEW = 6
-WORDS = "what colour is the circle red first last moves where square".split()
+WORDS = ["what", "colour", "is", "the", "circle", "red", "first", "last", "moves", "where"]
 
 
 class Asker:
@@ -44,7 +41,9 @@ class Asker:
         generator = torch.Generator().manual_seed(1)
         items = []
         for number, count in enumerate(counts):
-            temporal = torch.randn(2 + 3 * (number % 3), self.llm.aligner.width, generator=generator)
+            temporal = torch.randn(
+                2 + 3 * (number % 3), self.llm.aligner.width, generator=generator
+            )
             spatial = torch.randn(patches, self.llm.aligner.width, generator=generator)
             video = Video(temporal, spatial)
             tokens = self.model.projector.num_tokens(len(temporal), patches)
@@ -115,5 +114,3 @@ def test_windows_shorter_than_the_prompt_are_measured_in_the_questions_own_token
     same_beginning(asker, items, answers)
     asker.llm.llm.config.sliding_window = 10**6  # else the window would not matter here
     assert Decoder(asker.model, (-1,), NEW)(items) != answers
-
-

@@ -77,15 +77,20 @@ class Decoder:
         return _State(self._model, rows, prefixes, room)
 
     def _count_shared(self, prompt: Rendered) -> int:
-        """Tokens in front whose numbers no other token changes: all, where the prompt looks ahead
-        as a whole. There is at least one, so that every row begins with something."""
+        """Tokens in front whose numbers no token behind them changes.
+
+        All, where the prompt looks ahead as a whole; one at least, so that no row begins empty.
+        """
         if self._model.attention == "bidirectional-prefix":
             return len(prompt.input_ids)
         return max(1, int((prompt.segment_ids == 0).sum()))
 
     def _prefix(self, item: Item, length: int) -> Prefix:
-        """By itself, unpadded: its numbers do not depend on what else is in the batch, so one that
-        was kept equals one that is computed again, to the last bit."""
+        """What a question shares with others, by itself and unpadded.
+
+        So its numbers do not depend on what else is in the batch: one that was kept equals one that
+        is computed again, to the last bit.
+        """
         ids = item.prompt.input_ids[:length].tobytes()
         kept = self._kept
         if kept is not None and kept.video is item.video and kept.ids == ids:
@@ -93,7 +98,7 @@ class Decoder:
         self._kept = None
         prompt = Rendered(*(part[:length] for part in vars(item.prompt).values()))
         batch = collate([replace(item, prompt=prompt)], 0).to(self._model.llm.device)
-        cache = DynamicCache()
+        cache: Any = DynamicCache()
         last = self._model.hidden(batch, cache).last_hidden_state[0, -1].clone()
         layers = tuple((layer.keys, layer.values) for layer in cache.layers)
         shift = int(self._model.position_ids(batch).max()) + 1 - length
@@ -117,7 +122,9 @@ class _State:
         self.ends = torch.stack([prefixes[self._row[q]].last for q in range(len(where))])
         """(B, H): hidden states behind the prefixes, for questions that have nothing behind."""
 
-    def read(self, questions: list[int], pieces: list[Int[np.ndarray, " _"]]) -> Float[Tensor, "Q H"]:
+    def read(
+        self, questions: list[int], pieces: list[Int[np.ndarray, " _"]]
+    ) -> Float[Tensor, "Q H"]:
         """Pass the next tokens of some questions through the LLM; hidden states behind the last."""
         self._drop_rows({self._row[q] for q in questions})
         filled = [0] * len(self._shifts)
@@ -195,7 +202,9 @@ def _choose(
     if sampling is None:
         likeliest: list[int] = logits.argmax(dim=-1).tolist()
         return likeliest
-    scores, ids = (logits.double() / sampling.temperature).topk(min(sampling.top_k, logits.shape[1]))
+    scores, ids = (logits.double() / sampling.temperature).topk(
+        min(sampling.top_k, logits.shape[1])
+    )
     mass = scores.softmax(dim=-1).cumsum(dim=-1)
     draws = sampling.draws[questions, step].to(mass)[:, None]
     place = (mass[:, :-1] <= draws).sum(dim=-1, keepdim=True)

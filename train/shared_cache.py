@@ -87,11 +87,11 @@ def _layers(prefixes: Sequence[Prefix]) -> range:
     return range(len(prefixes[0].layers))
 
 
-class _Layer(DynamicLayer):
+class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer of a SharedCache: what grows is a view of a larger tensor."""
 
     def __init__(self, prefixes: Sequence[Prefix], number: int, longest: int, more: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         rooms = []
         for which in (0, 1):
             _, heads, _, width = prefixes[0].layers[number][which].shape
