@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_bases import write_clip, write_llava, write_qwen_vl
 from tiny_hf import FAMILIES, write
 
 from features.config import BaseConfig
 from train.batch import Item, collate
-from train.decode import Decoder
+from train.decode import Decoder, Sampling, _arrange
 from train.image_llm import load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
@@ -83,6 +85,10 @@ def same_beginning(asker: Asker, items: list[Item], answers: list[list[int]]) ->
     return compared
 
 
+def mini(mini_dir: Path, **change: str) -> BaseConfig:
+    return BaseConfig("mini", str(mini_dir), image_size=32, **change)  # type: ignore[arg-type]
+
+
 def hf_base(name: str, folder: Path) -> BaseConfig:
     write(name, folder)
     facts = {"layer": FAMILIES[name].layer, "regrouping": FAMILIES[name].regrouping}
@@ -114,3 +120,117 @@ def test_windows_shorter_than_the_prompt_are_measured_in_the_questions_own_token
     same_beginning(asker, items, answers)
     asker.llm.llm.config.sliding_window = 10**6  # else the window would not matter here
     assert Decoder(asker.model, (-1,), NEW)(items) != answers
+
+
+def test_the_original_bases_answer_as_one_at_a_time(tmp_path: Path) -> None:
+    write_qwen_vl(tmp_path / "qwen", chat=True)
+    write_clip(tmp_path / "clip")
+    write_llava(tmp_path / "llava", clip_folder=tmp_path / "clip")
+    chat = {"prompt": "qwen-chatml", "stop": ("<|im_end|>",), "image_token": "<imgpad>"}
+    for base in (
+        BaseConfig("qwen", str(tmp_path / "qwen"), image_size=64, **chat),  # type: ignore[arg-type]
+        BaseConfig("llava", str(tmp_path / "llava"), image_size=32),
+    ):
+        asker = Asker(base)
+        items = asker.items((4, 3), patches=16)
+        assert same_beginning(asker, items, asker.decoder(items)) > 20
+
+
+@pytest.mark.parametrize(
+    ("prompt", "video_last"),
+    [
+        ("USER: <image>\n{question} ASSISTANT:", True),  # video_order alternating
+        ("USER: {question} ASSISTANT: <image>", False),  # nothing stands behind the video
+        ("<image>{question} ASSISTANT:", False),
+    ],
+)
+def test_the_video_may_stand_anywhere(mini_dir: Path, prompt: str, video_last: bool) -> None:
+    asker = Asker(mini(mini_dir, prompt=prompt), video_last)
+    items = asker.items()
+    assert same_beginning(asker, items, asker.decoder(items)) == len(items) * NEW
+
+
+def test_each_video_is_prefilled_once_though_its_questions_are_cut_over_batches(
+    mini_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = Asker(mini(mini_dir))
+    items = asker.items((5, 1, 3, 2))
+    whole = asker.decoder(items)
+    passes: list[int] = []
+    hidden = VideoLLM.hidden
+
+    def counted(self: VideoLLM, batch: Any, cache: Any = None) -> Any:
+        passes.append(batch.input_ids.shape[1])
+        return hidden(self, batch, cache)
+
+    monkeypatch.setattr(VideoLLM, "hidden", counted)
+    decoder = Decoder(asker.model, (-1,), NEW)
+    cut = [answer for i in range(0, len(items), 3) for answer in decoder(items[i : i + 3])]
+    assert cut == whole
+    assert len(passes) == 4
+    assert passes == [int((items[i].prompt.segment_ids == 0).sum()) for i in (0, 5, 6, 9)]
+
+
+def test_a_finished_answer_costs_nothing_more_and_changes_no_other(
+    mini_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = Asker(mini(mini_dir))
+    items = asker.items((4, 1, 2, 1, 1))
+    free = asker.decoder(items)
+    stops = {free[0][1], free[4][0], free[7][2]}
+    sizes: list[tuple[int, int]] = []
+    body: Any = asker.llm.llm.model
+    forward = type(body).forward
+
+    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(tuple(kwargs["inputs_embeds"].shape[:2]))
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(body), "forward", watched)
+    got = Decoder(asker.model, stops, NEW)(items)
+    for answer, whole in zip(got, free, strict=True):
+        ends = [n for n, token in enumerate(whole) if token in stops]
+        assert answer == (whole[: ends[0] + 1] if ends else whole)
+    lengths = [len(answer) for answer in got]
+    assert len(set(lengths)) > 2
+    steps = sizes[-(max(lengths) - 1) :]  # those behind the questions, a token each
+    for n, (rows, width) in enumerate(steps, start=1):
+        assert rows * width >= sum(length > n for length in lengths)
+    assert steps[-1] < steps[0]
+    assert sum(r * w for r, w in steps) < len(steps) * steps[0][0] * steps[0][1]
+
+
+def test_rows_are_neither_all_padding_nor_all_video(mini_dir: Path) -> None:
+    asker = Asker(mini(mini_dir))
+
+    def rows(*counts: int) -> list[int]:
+        items = asker.items(counts)
+        shared = [int((item.prompt.segment_ids == 0).sum()) for item in items]
+        found = _arrange(items, shared)
+        assert sorted(q for row in found for q in row) == list(range(len(items)))
+        assert all(len({id(items[q].video) for q in row}) == 1 for row in found)
+        return [len(row) for row in found]
+
+    assert rows(10, 10, 10) == [10, 10, 10]
+    assert rows(1, 1, 1) == [1, 1, 1]
+    assert rows(12, 1, 1, 1, 1, 1, 1) == [4, 4, 4, 1, 1, 1, 1, 1, 1]  # 9 x 5 < 7 x 13
+
+
+def test_drawn_tokens_follow_the_distribution_and_their_own_numbers_alone(mini_dir: Path) -> None:
+    asker = Asker(mini(mini_dir))
+    item = asker.items((1,))[0]
+    with torch.no_grad():
+        hidden = asker.model.hidden(collate([item], 0)).last_hidden_state[0, -1]
+        logits = asker.model.logits(hidden)
+    temperature = float(logits.std())
+    wanted = (logits / temperature).softmax(0)
+    likeliest = wanted.topk(5).indices
+    wanted = wanted[likeliest] / wanted[likeliest].sum()
+    decoder = Decoder(asker.model, (-1,), 1)
+    draws = (torch.arange(400, dtype=torch.float64)[:, None] + 0.5) / 400
+    said = torch.tensor(decoder([item] * 400, Sampling(temperature, 5, draws)))[:, 0]
+    for token, share in zip(likeliest, wanted, strict=True):
+        assert abs((said == token).double().mean() - share) <= 1 / 400
+    assert set(said.tolist()) == set(likeliest.tolist())
+    alone = [decoder([item], Sampling(temperature, 5, draws[n : n + 1]))[0][0] for n in (3, 333)]
+    assert alone == said[[3, 333]].tolist()
