@@ -213,7 +213,7 @@ def test_rows_are_neither_all_padding_nor_all_video(mini_dir: Path) -> None:
 
     assert rows(10, 10, 10) == [10, 10, 10]
     assert rows(1, 1, 1) == [1, 1, 1]
-    assert rows(12, 1, 1, 1, 1, 1, 1) == [4, 4, 4, 1, 1, 1, 1, 1, 1]  # 9 x 5 < 7 x 13
+    assert rows(12, 1, 1, 1, 1, 1, 1) == [2] * 6 + [1] * 6  # 12 x (2 + 1) < 7 x (12 + 1)
 
 
 def test_drawn_tokens_follow_the_distribution_and_their_own_numbers_alone(mini_dir: Path) -> None:

@@ -187,7 +187,8 @@ def _arrange(items: Sequence[Item], shared: Sequence[int]) -> list[list[int]]:
         key = id(item.video), item.prompt.input_ids[:length].tobytes()
         groups.setdefault(key, []).append(question)
     sizes = [len(group) for group in groups.values()]
-    width = min(range(1, max(sizes) + 1), key=lambda w: (w + 1) * sum(-(-s // w) for s in sizes))
+    widths = range(max(sizes), 0, -1)  # of equals the widest: it takes the least memory
+    width = min(widths, key=lambda w: (w + 1) * sum(-(-size // w) for size in sizes))
     return [
         part.tolist()
         for group in groups.values()
