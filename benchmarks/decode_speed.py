@@ -90,8 +90,8 @@ class DecodeWorld:
                 text = " ".join(f"w{word}" for word in words)
                 asked.append(Item((), prompter.render(text, None, count), video))
             self.items += sorted(asked, key=lambda item: len(item.prompt.input_ids))
-        generator: Any = base.llm
-        generator.generation_config = GenerationConfig(
+        llm: Any = base.llm
+        llm.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=scale.new_tokens, do_sample=False, pad_token_id=0, eos_token_id=None
         )
 
@@ -104,9 +104,9 @@ class DecodeWorld:
     @torch.inference_mode()
     def alone(self, item: Item) -> tuple[list[int], Tensor]:
         """One by transformers' `generate`: its tokens, and the logits of each, (K, V)."""
-        batch, llm = collate([item], 0), self.model.llm
-        generate: Any = llm.generate  # type: ignore[operator]
-        found = generate(
+        batch = collate([item], 0)
+        llm: Any = self.model.llm
+        found = llm.generate(
             inputs_embeds=self.model.embed(batch),
             attention_mask=batch.attention_mask,
             return_dict_in_generate=True,

@@ -129,7 +129,7 @@ def test_run_projectors_and_export_load_alike_also_with_the_base_elsewhere(
     how = GenerateConfig(device="cpu", max_new_tokens=2)
     rows = read_predictions(generate(how, world.base, world.dataset, target, world.store))
     assert rows[0]["pred"] is not None
-    assert (target / "eval" / "test" / "predictions.jsonl").is_file()
+    assert (target / "eval" / "world" / "test" / "predictions.jsonl").is_file()
 
 
 def test_another_base_or_other_eyes_are_refused_naming_both(

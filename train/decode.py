@@ -203,11 +203,8 @@ def _choose(
     if sampling is None:
         likeliest: list[int] = logits.argmax(dim=-1).tolist()
         return likeliest
-    scores, ids = (logits.double() / sampling.temperature).topk(
-        min(sampling.top_k, logits.shape[1])
-    )
-    mass = scores.softmax(dim=-1).cumsum(dim=-1)
-    draws = sampling.draws[questions, step].to(mass)[:, None]
-    place = (mass[:, :-1] <= draws).sum(dim=-1, keepdim=True)
-    drawn: list[int] = ids.gather(1, place)[:, 0].tolist()
+    scores, ids = logits.topk(min(sampling.top_k, logits.shape[1]))
+    mass = (scores.cpu().double() / sampling.temperature).softmax(dim=-1).cumsum(dim=-1)
+    place = (mass[:, :-1] <= sampling.draws[questions, step][:, None]).sum(dim=-1, keepdim=True)
+    drawn: list[int] = ids.cpu().gather(1, place)[:, 0].tolist()
     return drawn
