@@ -55,7 +55,8 @@ class GenerateConfig:
     split: str = "test"
     """Which split of the dataset."""
     batch_size: int = 32
-    """Questions decoded together; in float16 it can change the text, so it is recorded."""
+    """Questions decoded together (the two wordings of one always are); in float16 it can change
+    the text, so it is recorded."""
     max_new_tokens: int = 256
     """Longest answer, in tokens."""
     temperature: float = 0.0

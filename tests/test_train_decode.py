@@ -234,3 +234,16 @@ def test_drawn_tokens_follow_the_distribution_and_their_own_numbers_alone(mini_d
     assert set(said.tolist()) == set(likeliest.tolist())
     alone = [decoder([item], Sampling(temperature, 5, draws[n : n + 1]))[0][0] for n in (3, 333)]
     assert alone == said[[3, 333]].tolist()
+
+
+@pytest.mark.parametrize("name", ["llava-next", "gemma3", "paligemma2", "qwen2-vl"])
+def test_half_precision_decodes_what_padding_and_masks_leave_finite(
+    name: str, tmp_path: Path
+) -> None:
+    asker = Asker(hf_base(name, tmp_path / name))
+    items = asker.items((3, 1, 2))
+    wanted = asker.decoder(items)
+    asker.llm.llm.half()
+    got = Decoder(asker.model, (-1,), NEW)(items)
+    same = [a == b for pair in zip(wanted, got, strict=True) for a, b in zip(*pair, strict=True)]
+    assert sum(same) > len(same) / 2  # NaN would make all tokens one
