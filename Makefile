@@ -36,7 +36,7 @@ JUDGING = $(if $(strip $(JUDGE)),--judge '$(JUDGE)') --judge_cache $(RUNS)/judge
 one_of = $(if $(strip $(CHECKPOINT)),--checkpoint '$(CHECKPOINT)',$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check data extract train eval reeval report export inspect rehearse gpu-check bench-extract bench-train mini clean
+.PHONY: help setup demo test soak check data extract train eval reeval report export inspect rehearse gpu-check bench-extract bench-train bench-decode mini clean
 
 help: ## this list
 	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
@@ -102,6 +102,9 @@ bench-extract: $(STAMP) ## extraction and stores against their floors and peers 
 
 bench-train: $(STAMP) ## a training step against its floor and transformers' Trainer (25 minutes; QUICK=1)
 	@$(VENV)/bin/python -m benchmarks.train $(if $(QUICK),--quick) $(ARGS)
+
+bench-decode: $(STAMP) ## answering a split together against one question at a time (10 minutes; QUICK=1)
+	@$(VENV)/bin/python -m benchmarks.decode $(if $(QUICK),--quick) $(ARGS)
 
 check: $(STAMP) ## ruff, mypy strict, import-linter
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports

@@ -78,12 +78,16 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def read_predictions(folder: Path) -> list[dict[str, Any]]:
-    """Rows of predictions.jsonl, whole lines only: a torn last line does not exist.
+    """Rows of predictions.jsonl; see `read_rows`."""
+    return read_rows(folder / PREDICTIONS)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file of answers, whole lines only: a torn last line does not exist.
 
     Raises:
         RedVillmError: missing, damaged before its end, or an id repeats.
     """
-    path = folder / PREDICTIONS
     rows: dict[str, dict[str, Any]] = {}
     try:
         for line in path.read_bytes().split(b"\n")[:-1]:
