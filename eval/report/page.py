@@ -37,12 +37,12 @@ def single_page(calls: Iterable[tuple[str, str]]) -> Iterator[str]:
     """The pieces of one HTML file that needs no other.
 
     Args:
-        calls: name and value of each data file; the value is JSON without `<`, `>` and `&`
-            (escaped as `\\u003c` and so on), so that it cannot end its element.
+        calls: name and value of each data file; the value is JSON in which `<`, `>` and `&`
+            are escaped, so that it cannot end its element.
     """
     style, script = _style(), _script()
-    html = _html().replace("script-src 'self'", f"script-src '{_hash(script)}'")
-    html = html.replace("style-src 'self'", f"style-src '{_hash(style)}'")
+    html = _html().replace("script-src 'self' file:", f"script-src '{_hash(script)}'")
+    html = html.replace("style-src 'self' file:", f"style-src '{_hash(style)}'")
     before, after = html.replace(_STYLE_TAG, f"<style>{style}</style>").split(_SCRIPT_TAG)
     yield before
     for name, value in calls:

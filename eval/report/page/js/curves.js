@@ -1,7 +1,7 @@
 // How training went: loss and learning rate over steps.
 
 const TALL = 240;
-const [LEFT, RIGHT, BELOW, ABOVE] = [64, 12, 40, 10];
+const [LEFT, RIGHT, BELOW, ABOVE] = [64, 26, 40, 10];
 
 function curvesSection(curves) {
   const runs = Object.keys(curves);
@@ -48,8 +48,9 @@ function curveChart(title, runs, lines, unit) {
 function curve(points, number, x, y) {
   if (!points.length) return [];
   const path = points.map(([step, value]) => `${x(step)} ${y(value)}`).join("L");
-  const last = points.at(-1);
-  return [draw("path", { class: `curve s${number}`, d: `M${path}` }), mark(number, x(last[0]), y(last[1]))];
+  const marked = points.length > 30 ? points.slice(-1) : points;
+  return [draw("path", { class: `curve s${number}`, d: `M${path}` }),
+    ...marked.map(([step, value]) => mark(number, x(step), y(value)))];
 }
 
 function shortNumber(value) {

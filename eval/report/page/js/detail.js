@@ -7,7 +7,7 @@ async function sampleDetail(part, index, at, runs) {
   const sample = samples[at - shard * part.shard];
   if (sample?.id !== index.ids[at]) throw new Error("index and samples do not fit: build the report again");
   return [
-    make("p", { class: "soft" }, sample.id, ` · ${sample.video}`, sample.type ? ` · ${sample.type}` : ""),
+    make("p", { class: "soft" }, `video ${sample.video}`, sample.type ? ` · ${sample.type}` : ""),
     strip, videoOf(index.paths[index.video[at]]),
     facts([["question", sample.question], ["other wording", sample.question2], ["reference", sample.answer]]),
     make("div", { class: "answers" },
@@ -94,5 +94,6 @@ function verdictClass({ outcome, correct }) {
 function keyLabel(part, key) {
   const cut = key.lastIndexOf(" ");
   const judge = part.judges.find(({ slug }) => slug === key.slice(0, cut));
-  return `${ASPECT_NAMES[key.slice(cut + 1)] ?? key.slice(cut + 1)}, ${judge?.label ?? key.slice(0, cut)}`;
+  const aspect = key.slice(cut + 1);
+  return `${aspect === "qa" ? "" : `${aspect}, `}${judge?.label ?? key.slice(0, cut)}`;
 }

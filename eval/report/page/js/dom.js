@@ -27,7 +27,7 @@ function byId(id) {
 }
 
 function fixed(value, digits) {
-  return value === null || value === undefined ? DASH : value.toFixed(digits);
+  return value === null || value === undefined ? DASH : value.toFixed(digits).replace("-", "−");
 }
 
 function count(value) {

@@ -1,10 +1,5 @@
 // The numbers: a section a benchmark, with the paper's rows beside ours.
 
-const ASPECT_NAMES = {
-  qa: "right or wrong", correctness: "correctness", detail: "detail", context: "context",
-  temporal: "temporal", consistency: "consistency",
-};
-
 function resultsSection(report) {
   const section = make("section", { id: "results", "aria-labelledby": "results-head" },
     make("h2", { id: "results-head", tabindex: "-1" }, "Results"),
@@ -25,7 +20,7 @@ function datasetResults(report, dataset) {
   }
   for (const scored of groupedByJudge(tables.filter((each) => each.aspect !== "qa"))) {
     const five = report.five.find((one) =>
-      one.dataset === dataset && one.judge_slug === scored[0].judge_slug);
+      one.dataset === dataset && one.judge_slug === scored[0].judge_slug && one.rows.length);
     box.append(...(five ? fiveResults(five, scored) : [scoreTable(scored)]));
     box.append(...scored.filter((one) => typesOf(one).length > 1).map(typeBars));
   }
@@ -60,13 +55,18 @@ function accuracyTable(one) {
     judged("score, 0 to 5"), alone("exact match %"), alone("token F1 %"),
   ];
   const rows = one.rows.map((row) => [
-    row.name, count(row.seeds),
+    row.name, seedsCell(row),
     ...types.map((type) => percentCell(scoreOf(row, type))),
     ...(several ? [fixed(row.macro, 1)] : []),
     scoreCell(row.all), fixed(row.all.exact, 1), fixed(row.all.f1, 1),
   ]);
-  const caption = `${one.dataset}, split ${one.split}: accuracy in percent, by type of question`;
+  const caption = `${one.dataset}, split ${one.split}: accuracy in percent by type of question, judge ${one.judge}`;
   return [...refusals(one), table(caption, head, rows)];
+}
+
+// How many of a run's seeds were judged.
+function seedsCell({ seeds, of_seeds: all = seeds }) {
+  return seeds === all ? count(seeds) : `${count(seeds)} of ${count(all)}`;
 }
 
 function percentCell(score) {
@@ -80,7 +80,7 @@ function scoreCell(score) {
 function refusals(one) {
   return one.rows.filter((row) => row.refused).map((row) =>
     make("p", { class: "problem" }, make("strong", {}, row.name),
-      ` (${one.split}, ${ASPECT_NAMES[one.aspect]}): ${row.refused}`));
+      ` (${whichTable(one)}): ${row.refused}`));
 }
 
 // Scores of aspects that were not all judged: a column each.
@@ -90,7 +90,7 @@ function scoreTable(tables) {
   const head = [{ text: "run" }, ...tables.map((one) => (
     { text: `${one.aspect} (${one.split})`, note: one.judge, number: true }))];
   const rows = names.map((name) => [name, ...tables.map((one) => scoreCell(row(one, name)?.all))]);
-  const caption = `${tables[0].dataset}: scores, 0 to 5`;
+  const caption = `${tables[0].dataset}: scores, 0 to 5, judge ${tables[0].judge}`;
   return make("div", {}, tables.flatMap(refusals), table(caption, head, rows));
 }
 
@@ -103,7 +103,7 @@ function fiveResults(five, tables) {
     row.name, count(row.seeds), ...aspects.map((aspect) => scoreCell(row.aspects[aspect])),
     meanCell(row.mean_of_aspects), meanCell(row.question_weighted),
   ]);
-  const caption = `${five.dataset}: scores of the five aspects, 0 to 5`;
+  const caption = `${five.dataset}: scores of the five aspects, 0 to 5, judge ${five.judge}`;
   return [...tables.flatMap(refusals), table(caption, head, rows), fiveChart(five)];
 }
 

@@ -115,7 +115,7 @@ function listOf(view, index, state) {
   return [
     make("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "list of questions" },
       make("table", {}, make("caption", { class: "unseen" }, "Questions that pass the filters, with the verdict on each run"),
-        make("thead", {}, make("tr", {}, heads.map((text) => make("th", { scope: "col" }, text)))),
+        make("thead", {}, make("tr", {}, heads.map((text) => make("th", { scope: "col" }, clamped(text))))),
         make("tbody", {}, rows))),
     pager(page, Math.ceil(view.found.length / PAGE)),
   ];
@@ -127,9 +127,14 @@ function listRow(view, index, state, at) {
   }, index.ids[at]);
   const type = index.types[index.type[at]];
   return make("tr", { class: at === view.at ? "current" : null },
-    make("th", { scope: "row" }, link), make("td", {}, index.videos[index.video[at]]),
-    index.types.some((one) => one !== "") ? make("td", {}, type) : null,
+    make("th", { scope: "row" }, link), make("td", {}, clamped(index.videos[index.video[at]])),
+    index.types.some((one) => one !== "") ? make("td", {}, clamped(type)) : null,
     state.show.map((run) => make("td", {}, markBadge(index.marks[run]?.[state.key]?.[at] ?? " "))));
+}
+
+// Long names take two lines here, and are read in full when pointed at.
+function clamped(text) {
+  return make("span", { class: "clamped", title: text }, text);
 }
 
 function markBadge(character) {

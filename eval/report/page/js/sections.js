@@ -69,26 +69,13 @@ function fingerprintsSection(report) {
     found.map(([what, value]) => [what, make("code", {}, value)])));
 }
 
-// The paper's rows of this dataset, as printed.
-function publishedRows(published, dataset) {
-  const { rows, columns, number } = publishedTable(published, dataset);
-  if (!rows.length) return [];
-  const caption = `As printed in the paper (Table ${number}), judged by GPT-3.5: not comparable with ` +
-    "the numbers above, which another judge gave";
-  const head = [{ text: "method" }, { text: "LLM" },
-    ...columns.map((text) => ({ text, note: "GPT-3.5, as printed", number: true }))];
-  return [make("div", { class: "published" },
-    table(caption, head, rows),
-    make("ul", { class: "notes" }, published.notes.map((note) => make("li", {}, note))))];
-}
-
 function titled(id, title, found, body) {
   return found.length === 0 ? null : make("section", { id, "aria-labelledby": `${id}-head` },
     make("h2", { id: `${id}-head` }, title), body());
 }
 
 function whichTable(one) {
-  const aspect = one.aspect === "qa" ? "" : `, ${one.aspect}`;
+  const aspect = ["qa", one.split].includes(one.aspect) ? "" : `, ${one.aspect}`;
   return `${one.dataset}, ${one.split}${aspect}`;
 }
 
