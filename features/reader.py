@@ -132,8 +132,8 @@ class FeatureStore:
         Raises:
             StoreError: see `thumbs`.
         """
-        for stem, neighbours in groupby(video_ids, lambda video_id: self._row(video_id).stem):
-            path = self.path / "thumbs" / f"{stem}.zip"
+        for stem, group in groupby(video_ids, lambda video_id: self._row(video_id).stem):
+            path, neighbours = self.path / "thumbs" / f"{stem}.zip", list(group)
             try:
                 source = BytesIO(read_bytes(path)) if isinstance(path, UPath) else path
                 with zipfile.ZipFile(source) as archive:
