@@ -26,8 +26,8 @@ ASPECTS = {
 }
 """Our name of each aspect of Table 1 and the paper's."""
 NOTES = (
-    "Both tables were judged by a GPT-3.5 that no longer exists. They cannot be ranked with numbers "
-    "that another judge gave.",
+    "Both tables were judged by a GPT-3.5 that no longer exists. They cannot be ranked with "
+    "numbers that another judge gave.",
     "Table 1: LLaVA-7B's Consistency is 2.39 here and 2.41 in the paper's Table 4.",
     "Table 1: Video-ChatGPT's row is its first release.",
     "Table 1: Qwen-VL-7B(en) is no second model: the Chinese model's answers were translated into "
