@@ -80,11 +80,11 @@ def read_seed(
     if not found:
         return None
     rows = sorted(found[0].predictions, key=lambda row: str(row["sample_id"]))
-    verdicts: dict[Key, list[Verdict]] = {}
-    for folder in found:
-        for verdict in folder.verdicts:
-            verdicts.setdefault((folder.judge.slug, verdict.aspect), []).append(verdict)
     records = {folder.judge.slug: folder.judge for folder in found}
+    verdicts: dict[Key, list[Verdict]] = {}
+    for slug, folder in zip(records, found, strict=True):
+        for verdict in folder.verdicts:
+            verdicts.setdefault((slug, verdict.aspect), []).append(verdict)
     return Seed(number, found[0].meta, rows, overlaps(rows), records, verdicts)
 
 
