@@ -10,7 +10,9 @@ RUNS ?= runs
 SEEDS ?= 1
 SEED ?= 0
 EXECUTOR ?= auto
-SPLIT ?= test
+SET = $(if $(VIDEOS),$(notdir $(abspath $(VIDEOS))),$(DATASET))
+CHECKPOINTS ?= $(RUNS)/$(SET)/*/seed-*
+BENCHMARKS ?= $(if $(VIDEOS),,$(DATASET))
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -30,6 +32,7 @@ given = $(if $(filter-out file,$(origin $(1))),$(call flag,$(1),$(2)))
 WHERE = --config $(CONFIG) $(call given,BASE,base) $(call given,DATASET,dataset) \
 	$(call flag,VIDEOS,videos) $(call flag,ANNOTATIONS,annotations) \
 	--features $(FEATURES) --runs $(RUNS)
+JUDGING = $(if $(strip $(JUDGE)),--judge '$(JUDGE)') --judge_cache $(RUNS)/judge-cache
 one_of = $(if $(strip $(CHECKPOINT)),--checkpoint '$(CHECKPOINT)',$(1))
 
 .DEFAULT_GOAL := help
@@ -39,7 +42,8 @@ help: ## this list
 	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo "Variables (now; BASE and DATASET are the recipe's where it names them): BASE=$(BASE) DATASET=$(DATASET) EXPERIMENT=$(EXPERIMENT) SEEDS=$(SEEDS) SEED=$(SEED)"
-	@echo "  VIDEOS=dir ANNOTATIONS=file for your own data; FEATURES=$(FEATURES) RUNS=$(RUNS) CHECKPOINT= SPLIT=$(SPLIT)"
+	@echo "  VIDEOS=dir ANNOTATIONS=file for your own data; FEATURES=$(FEATURES) RUNS=$(RUNS) CHECKPOINT= SPLIT="
+	@echo "  JUDGE=offline BENCHMARKS='vcgbench msvd-qa:val' CHECKPOINTS='runs/*/*/seed-*' BASELINE=untuned"
 	@echo "  EXECUTOR=$(EXECUTOR) (auto, serial, ray) WORKERS= RAY_ADDRESS= PART=i/n SPECS='50 100' DRY_RUN=1"
 	@echo "  CONFIG=file.yaml ARGS='--key value'; FEATURES may be s3://bucket/prefix"
 
@@ -66,13 +70,17 @@ train: $(STAMP) ## stage 2: train the projectors on cached features (EXPERIMENT,
 	@$(RUN) train $(WHERE) --seed $(SEED) $(ARGS)
 
 eval: $(STAMP) ## stage 3: answer SPLIT's questions and judge them (CHECKPOINT=run folder or glob)
-	@$(RUN) eval $(WHERE) $(call one_of,--seed '$(SEED)') --split $(SPLIT) $(ARGS)
+	@$(RUN) eval $(WHERE) $(call one_of,--seed '$(SEED)') $(call flag,SPLIT,split) $(JUDGING) $(ARGS)
 
-reeval: $(STAMP) ## evaluate every run of DATASET again; only what is missing is computed
-	@$(RUN) eval $(WHERE) $(call one_of,--experiment '*' --seed '*') --split $(SPLIT) $(ARGS)
+reeval: $(STAMP) ## CHECKPOINTS x BENCHMARKS x JUDGE: only what is missing; a leaderboard (BASELINE)
+	@$(RUN) reeval --checkpoints '$(CHECKPOINTS)' --benchmarks '$(BENCHMARKS)' --features $(FEATURES) \
+		$(call flag,VIDEOS,videos) $(call flag,ANNOTATIONS,annotations) \
+		--out $(RUNS)/reeval $(call flag,BASELINE,baseline) --executor $(EXECUTOR) \
+		$(call flag,WORKERS,workers) $(JUDGING) $(ARGS)
 
-report: $(STAMP) ## report.json and report.html of DATASET's evaluated runs
-	@$(RUN) report $(WHERE) --split $(SPLIT) $(ARGS)
+report: $(STAMP) ## what was judged of CHECKPOINTS (DATASET's runs): page, JSON, Markdown, CSV
+	@$(RUN) report --checkpoints '$(CHECKPOINTS)' --features $(FEATURES) --out $(RUNS)/$(SET) \
+		$(call flag,BASELINE,baseline) $(ARGS)
 
 export: $(STAMP) ## a trained run as a folder to share: CHECKPOINT=run folder ARGS=folder to make
 	@$(RUN) export '$(or $(CHECKPOINT),$(RUNS)/$(DATASET)/$(EXPERIMENT)/seed-$(SEED))' $(ARGS)

@@ -1,127 +1,91 @@
-"""Accuracies that say how sure they are.
+"""Numbers that say how sure they are and what they rest on.
 
-Questions about one video stand or fall together, so they are no independent draws: every interval
-is a **cluster bootstrap by video**. The method, in full: a question's value is the mean over the
-seeds of a run; videos are drawn with replacement, as many as there are, 2,000 times; a resample's
-value is the mean over all questions of the drawn videos; the interval is its 2.5 and 97.5
-percentiles. It covers the choice of test videos, not the choice of seeds. A comparison of two runs
-does the same with the *difference* of each question's two values, which cancels what makes a video
-hard for both.
+Accuracies and scores come with the interval of `eval.bootstrap`: a question's value is its mean
+over the seeds of a run, and videos are drawn, not questions. A comparison of two runs does the same
+with the *difference* of each question's two values, which cancels what makes a video hard for both.
 
-A question counts as judged when every seed's answer to it was; a lost one has no value, and
-certainly not zero.
+A question counts as judged when every seed's answer to it was. One that was not, for whatever
+reason, has no value, and certainly not zero; it is counted under that reason instead.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Int
 
-from eval.judge import Verdict
-from features.errors import RedVillmError
+from eval.agreement import agreement
+from eval.bootstrap import bootstrap_columns, bootstrap_mean_of_columns, cluster_bootstrap
+from eval.judges.base import Verdict
+from eval.scores import Averages, Difference, Estimate, TypeScore
+from eval.values import (
+    Judged,
+    Overlap,
+    Question,
+    judge_table,
+    overlap_table,
+    overlaps,
+    video_index,
+)
 
-RESAMPLES = 2000
-_DRAWS_AT_ONCE = 4_000_000
-"""Drawn videos held in memory at once (32 MB)."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What the metrics need to know about a question that was asked."""
-
-    sample_id: str
-    video_id: str
-    type: str
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its 95 % interval; None where the data cannot say."""
-
-    mean: float | None
-    low: float | None
-    """None with fewer than two videos: one cluster has no spread."""
-    high: float | None
-
-
-@dataclass(frozen=True)
-class TypeScore:
-    """Accuracy and token F1, in percent, of the questions of one type."""
-
-    accuracy: float | None
-    low: float | None
-    high: float | None
-    f1: float | None
-    asked: int
-    judged: int
-    lost: int
-
-    @property
-    def coverage(self) -> float:
-        """Share of the asked questions that were judged."""
-        return self.judged / self.asked if self.asked else 0.0
+__all__ = [
+    "Overlap",
+    "Question",
+    "agreement",
+    "average_aspects",
+    "macro_accuracy",
+    "named_types",
+    "overlaps",
+    "paired_difference",
+    "score_by_type",
+    "withhold",
+]
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Accuracy of a minus accuracy of b, in points, over the questions judged in both."""
-
-    points: float | None
-    low: float | None
-    high: float | None
-    questions: int
-
-
-def cluster_bootstrap(
-    values: NDArray[np.float64], clusters: Sequence[str], seed: int = 0, resamples: int = RESAMPLES
-) -> Estimate:
-    """Mean of `values` (Q,) with a 95 % percentile interval over resampled clusters.
-
-    Args:
-        values: one finite number a question.
-        clusters: the video of each question, of the same length.
-        seed: of the resampling; the same input and seed give the same interval.
-        resamples: how many.
-    """
-    if values.size == 0:
-        return Estimate(None, None, None)
-    names, index = np.unique(np.asarray(clusters), return_inverse=True)
-    sums = np.bincount(index, weights=values)
-    sizes = np.bincount(index)
-    mean = float(values.mean())
-    if len(names) < 2:
-        return Estimate(mean, None, None)
-    rng = np.random.default_rng(seed)
-    chunk = max(1, _DRAWS_AT_ONCE // len(names))
-    means = []
-    for start in range(0, resamples, chunk):
-        drawn = rng.integers(len(names), size=(min(chunk, resamples - start), len(names)))
-        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
-    return Estimate(mean, float(low), float(high))
+def named_types(questions: Sequence[Question], type_names: Sequence[str]) -> list[Question]:
+    """Give numeric types their names, by number from 0; text and unknown numbers stay."""
+    names = {str(number): name for number, name in enumerate(type_names)}
+    return [replace(q, type=names.get(q.type, q.type)) for q in questions]
 
 
 def score_by_type(
-    questions: Sequence[Question], seeds: Sequence[Sequence[Verdict]], seed: int = 0
+    questions: Sequence[Question],
+    seeds: Sequence[Sequence[Verdict]],
+    overlaps: Sequence[Sequence[Overlap]] = (),
+    seed: int = 0,
 ) -> dict[str, TypeScore]:
     """A score for each type in sorted order, and `all` over every question.
 
     Args:
         questions: everything that was asked, each once.
-        seeds: the verdicts of each seed of one run; every question needs one from each.
+        seeds: the verdicts of each seed of one run about one aspect; every question needs one from
+            each.
+        overlaps: of each seed's answers; without them there is no exact match and no F1.
         seed: of the bootstrap.
 
     Raises:
-        RedVillmError: the verdicts are not about these questions.
+        RedVillmError: the verdicts or overlaps are not about these questions.
     """
-    correct, f1 = _mean_over_seeds(questions, seeds)
+    judged = judge_table(questions, seeds)
+    words = overlap_table(questions, overlaps)
+    videos = video_index(questions)
     types = np.asarray([question.type for question in questions])
     groups = {name: types == name for name in sorted(set(types.tolist()) - {"", "all"})}
     groups["all"] = np.ones(len(questions), dtype=bool)
-    return {name: _score(questions, correct, f1, inside, seed) for name, inside in groups.items()}
+    return {name: _score(judged, words, videos, inside, seed) for name, inside in groups.items()}
+
+
+def macro_accuracy(scores: Mapping[str, TypeScore]) -> float | None:
+    """Mean of the types' accuracies: every type counts alike.
+
+    None without types, and when one has no accuracy: a mean of the others would be another number.
+    """
+    found = [score.accuracy for name, score in scores.items() if name != "all"]
+    known = [accuracy for accuracy in found if accuracy is not None]
+    return sum(known) / len(known) if known and len(known) == len(found) else None
 
 
 def withhold(
@@ -135,13 +99,11 @@ def withhold(
     total = scores["all"]
     if total.coverage >= min_coverage:
         return dict(scores), None
-    bare = {
-        name: replace(score, accuracy=None, low=None, high=None, f1=None)
-        for name, score in scores.items()
-    }
+    bare = {name: _without_numbers(score) for name, score in scores.items()}
+    missing = [f"{total.lost} lost", *(f"{n} {outcome}" for outcome, n in total.failures.items())]
     return bare, (
-        f"no accuracy: only {total.judged} of {total.asked} questions were judged "
-        f"({total.coverage:.1%}, wanted {min_coverage:.1%}); {total.lost} lost"
+        f"no score: only {total.judged} of {total.asked} questions were judged "
+        f"({total.coverage:.1%}, wanted {min_coverage:.1%}); {', '.join(missing)}"
     )
 
 
@@ -156,58 +118,88 @@ def paired_difference(
 
     Args:
         questions: everything that was asked of both.
-        run_a: verdicts of each seed of the one.
-        run_b: verdicts of each seed of the other.
+        run_a: verdicts of each seed of the one about one aspect.
+        run_b: verdicts of each seed of the other about the same.
         only: only questions of this type.
         seed: of the bootstrap.
+
+    Raises:
+        RedVillmError: the verdicts are not about these questions.
     """
-    delta = _mean_over_seeds(questions, run_a)[0] - _mean_over_seeds(questions, run_b)[0]
-    inside = np.asarray([only is None or question.type == only for question in questions])
-    inside &= np.isfinite(delta)
-    videos = [q.video_id for q, keep in zip(questions, inside, strict=True) if keep]
-    found = cluster_bootstrap(100 * delta[inside], videos, seed)
-    return Difference(found.mean, found.low, found.high, int(inside.sum()))
+    delta = judge_table(questions, run_a).values - judge_table(questions, run_b).values
+    inside = np.asarray([only is None or q.type == only for q in questions], dtype=bool)
+    inside &= np.isfinite(delta).any(axis=1)
+    points, score = bootstrap_columns(delta[inside], video_index(questions)[inside], seed)
+    return Difference(
+        points.mean, points.low, points.high, score.mean, score.low, score.high, int(inside.sum())
+    )
+
+
+def average_aspects(
+    aspects: Mapping[str, tuple[Sequence[Question], Sequence[Sequence[Verdict]]]], seed: int = 0
+) -> Averages:
+    """The two means over several aspects of one run; their questions are about the same videos.
+
+    A resample draws videos once and takes all that every aspect asked about them. Both means are
+    None when an aspect has no judged question.
+
+    Args:
+        aspects: by name, what was asked and the verdicts of each seed.
+        seed: of the bootstrap.
+
+    Raises:
+        RedVillmError: the verdicts of an aspect are not about its questions.
+    """
+    scores = [judge_table(*pair).values[:, 1] for pair in aspects.values()]
+    if not scores or not all(np.isfinite(of_aspect).any() for of_aspect in scores):
+        unknown = Estimate(None, None, None)
+        return Averages(unknown, unknown)
+    videos = [question.video_id for questions, _ in aspects.values() for question in questions]
+    pooled = np.concatenate(scores)
+    aspect = np.repeat(np.arange(len(scores)), [len(of_aspect) for of_aspect in scores])
+    columns = np.where(aspect[:, None] == np.arange(len(scores)), pooled[:, None], np.nan)
+    return Averages(
+        bootstrap_mean_of_columns(columns, videos, seed), cluster_bootstrap(pooled, videos, seed)
+    )
 
 
 def _score(
-    questions: Sequence[Question],
-    correct: NDArray[np.float64],
-    f1: NDArray[np.float64],
-    inside: NDArray[np.bool_],
+    judged: Judged,
+    words: Float[np.ndarray, "Q 2"],
+    videos: Int[np.ndarray, " Q"],
+    inside: Bool[np.ndarray, " Q"],
     seed: int,
 ) -> TypeScore:
-    judged = inside & np.isfinite(correct)
-    videos = [q.video_id for q, keep in zip(questions, judged, strict=True) if keep]
-    found = cluster_bootstrap(100 * correct[judged], videos, seed)
-    asked, kept = int(inside.sum()), int(judged.sum())
-    mean_f1 = 100 * float(f1[judged].mean()) if kept else None
-    return TypeScore(found.mean, found.low, found.high, mean_f1, asked, kept, asked - kept)
+    accuracy, score = bootstrap_columns(judged.values[inside], videos[inside], seed)
+    exact, f1 = (column[np.isfinite(column)] for column in words[inside].T)
+    outcomes = Counter(judged.failure[i] for i in np.flatnonzero(inside))
+    kept, lost = outcomes.pop("ok", 0), outcomes.pop("lost", 0)
+    return TypeScore(
+        accuracy.mean,
+        accuracy.low,
+        accuracy.high,
+        score.mean,
+        score.low,
+        score.high,
+        float(exact.mean()) if exact.size else None,
+        float(f1.mean()) if f1.size else None,
+        asked=int(inside.sum()),
+        judged=kept,
+        lost=lost,
+        failures=dict(sorted(outcomes.items())),
+        contradictions=int(judged.contradictions[inside].sum()),
+    )
 
 
-def _mean_over_seeds(
-    questions: Sequence[Question], seeds: Sequence[Sequence[Verdict]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(Q,) shares of seeds that were right, and (Q,) mean F1; NaN where any seed has no verdict."""
-    if not seeds:
-        raise RedVillmError("no verdicts to score")
-    tables = [_by_id(questions, verdicts) for verdicts in seeds]
-    rows = [[table[q.sample_id] for q in questions] for table in tables]
-    nan = float("nan")
-    correct = np.array([[nan if v.correct is None else float(v.correct) for v in r] for r in rows])
-    f1 = np.array([[nan if v.f1 is None else v.f1 for v in r] for r in rows])
-    return correct.mean(axis=0), f1.mean(axis=0)
-
-
-def _by_id(questions: Sequence[Question], verdicts: Sequence[Verdict]) -> Mapping[str, Verdict]:
-    """Verdicts by sample id: they are matched by id, never by position."""
-    table = {verdict.sample_id: verdict for verdict in verdicts}
-    asked = {question.sample_id for question in questions}
-    if set(table) != asked or len(table) != len(verdicts) or len(asked) != len(questions):
-        raise RedVillmError(
-            "questions and verdicts do not match",
-            got=f"{len(verdicts)} verdicts, {len(set(table) - asked)} about questions not asked",
-            wanted=f"one for each of {len(questions)} questions, "
-            f"{len(asked - set(table))} have none",
-            do="judge the predictions again",
-        )
-    return table
+def _without_numbers(score: TypeScore) -> TypeScore:
+    return replace(
+        score,
+        accuracy=None,
+        low=None,
+        high=None,
+        score=None,
+        score_low=None,
+        score_high=None,
+        exact=None,
+        f1=None,
+    )

@@ -1,4 +1,4 @@
-"""One evaluation from end to end: generate, judge, summarise; and reading its folder back.
+"""One evaluation from end to end: generate, judge, summarise.
 
 A headline is only given when nearly all that was asked was also judged: dropping what failed and
 averaging the rest is the easiest way to a number that nobody should believe.
@@ -8,57 +8,66 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.generate import GenerateConfig, generate, read_meta, read_predictions
-from eval.judge import Judge, OfflineJudge, Verdict, read_verdicts, write_verdicts
-from eval.metrics import Question, TypeScore, score_by_type, withhold
-from features.config import BaseConfig, DatasetConfig
+from eval.folders import (
+    JUDGE,
+    JUDGES,
+    PREDICTIONS,
+    SUMMARY,
+    VERDICTS,
+    read_judged,
+    read_meta,
+    read_predictions,
+)
+from eval.generate import GenerateConfig, generate
+from eval.judges.base import Judge, JudgeItem, JudgeRecord, Verdict, write_verdicts
+from eval.metrics import Question, named_types, overlaps, score_by_type, withhold
+from eval.scores import TypeScore
+from features.config import Aspect, BaseConfig, DatasetConfig
 from features.durable import file_sha256, replace_file
 from features.errors import RedVillmError
 from features.spec import SCHEMA_VERSION
 from features.store import FeatureStore
 
 MIN_COVERAGE = 0.99
-
-
-@dataclass(frozen=True)
-class EvalFolder:
-    """What `evaluate` left in <run>/eval/<split>."""
-
-    path: Path
-    meta: dict[str, Any]
-    """predictions.meta.json: everything the answers depend on."""
-    predictions: list[dict[str, Any]]
-    verdicts: list[Verdict]
-
-    @property
-    def questions(self) -> list[Question]:
-        """All that was asked, sorted by id."""
-        rows = sorted(self.predictions, key=lambda row: str(row["sample_id"]))
-        return [Question(row["sample_id"], row["video_id"], row["type"]) for row in rows]
+UNFINISHED = ("api_failure", "not_asked")
+"""Outcomes that another attempt, or more budget, can mend."""
 
 
 @dataclass(frozen=True)
 class EvalSummary:
-    """The result of one evaluation."""
+    """What one judge said of the answers to one split."""
 
+    dataset: str
     split: str
-    judge: str
-    scores: dict[str, TypeScore]
-    """By type, and `all`."""
-    refused: str | None
-    """Why there is no headline (None: there is one)."""
+    judge: JudgeRecord
+    scores: dict[Aspect, dict[str, TypeScore]]
+    """By aspect, then by type, and `all`."""
+    refused: dict[Aspect, str]
+    """Aspects without a headline, and why."""
     lost: dict[str, int]
-    """Lost questions by the code of the reason."""
+    """Questions without an answer, by the code of the reason."""
     folder: Path
+    """The judge's."""
 
     @property
-    def headline(self) -> float | None:
-        """Accuracy over all questions in percent, or None when too few were judged."""
-        return self.scores["all"].accuracy
+    def headline(self) -> dict[Aspect, float | None]:
+        """Accuracy in percent, or the score of an aspect that knows no right and wrong."""
+        totals = {aspect: scores["all"] for aspect, scores in self.scores.items()}
+        return {a: t.accuracy if a == "qa" else t.score for a, t in totals.items()}
+
+    def __str__(self) -> str:
+        told = []
+        for aspect, value in self.headline.items():
+            unit = "%" if aspect == "qa" else f"of 5 for {aspect}"
+            told.append(
+                self.refused.get(aspect) or f"{value:.{1 if aspect == 'qa' else 2}f} {unit}"
+            )
+        return f"{', '.join(told)} ({self.judge.label}, {self.dataset} {self.split}); {self.folder}"
 
 
 def evaluate(
@@ -67,8 +76,7 @@ def evaluate(
     dataset: DatasetConfig,
     run: Path,
     store: FeatureStore,
-    *,
-    judge: Judge | None = None,
+    judge: Judge,
     min_coverage: float = MIN_COVERAGE,
 ) -> EvalSummary:
     """Answer, judge and summarise one split with one trained run; resumes what was begun.
@@ -79,50 +87,104 @@ def evaluate(
         dataset: names the annotations of the split.
         run: folder of the run, or of exported or imported projectors.
         store: features of the dataset's videos.
-        judge: the offline judge unless given.
+        judge: who judges.
         min_coverage: share of the questions that must have been judged for a headline.
 
     Raises:
-        RedVillmError: see `generate`.
+        RedVillmError: see `generate` and the judge.
     """
-    judge = judge or OfflineJudge()
-    folder = generate(config, base, dataset, run, store)
-    write_verdicts(folder / "verdicts.jsonl", judge(read_predictions(folder)))
-    found = EvalFolder(
-        folder,
-        read_meta(folder),
-        read_predictions(folder),
-        read_verdicts(folder / "verdicts.jsonl"),
-    )
-    scores, refused = withhold(score_by_type(found.questions, [found.verdicts]), min_coverage)
-    lost = dict(sorted(Counter(r["lost"] for r in found.predictions if r["lost"]).items()))
-    summary = EvalSummary(config.split, judge.name, scores, refused, lost, folder)
-    record = {
-        "schema": SCHEMA_VERSION,
-        "headline": summary.headline,
-        **{k: v for k, v in asdict(summary).items() if k != "folder"},
-        "predictions": file_sha256(folder / "predictions.jsonl"),
-        "meta": found.meta,
-    }
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    replace_file(folder / "summary.json", text.encode(), "summary")
+    return judge_answers(generate(config, base, dataset, run, store), judge, min_coverage)
+
+
+def judge_answers(
+    folder: Path, judge: Judge, min_coverage: float = MIN_COVERAGE, again: bool = False
+) -> EvalSummary:
+    """Judge the answers in a folder for every aspect of their split, and summarise.
+
+    Args:
+        folder: with predictions.jsonl and its meta file.
+        judge: who judges.
+        min_coverage: share of the questions that must have been judged for a headline.
+        again: ask the judge even where it has said all it can; what it keeps is not paid for twice.
+
+    Raises:
+        RedVillmError: the answers cannot be read, or the judge cannot be asked.
+    """
+    meta, rows = read_meta(folder), read_predictions(folder)
+    where = folder / JUDGES / judge.record.slug
+    verdicts = None if again else _judged_before(where, meta)
+    if verdicts is None:
+        verdicts = judge_rows(judge, rows, meta["aspects"])
+        (where / SUMMARY).unlink(missing_ok=True)
+        _write(where / JUDGE, asdict(judge.record))
+        write_verdicts(where / VERDICTS, verdicts)
+    summary = _summarise(where, meta, rows, judge.record, verdicts, min_coverage)
+    record = {k: v for k, v in asdict(summary).items() if k not in ("folder", "judge")}
+    answers = {"predictions": file_sha256(folder / PREDICTIONS), "meta": meta}
+    facts = {"schema": SCHEMA_VERSION, "headline": summary.headline}
+    _write(where / SUMMARY, {**facts, **record, "judge": judge.record.label, **answers})
     return summary
 
 
-def read_eval(folder: Path) -> EvalFolder:
-    """Read a finished evaluation back.
+def judge_rows(
+    judge: Judge, rows: Sequence[Mapping[str, Any]], aspects: Sequence[Aspect]
+) -> list[Verdict]:
+    """A verdict for each row and aspect, sorted; what has no answer is lost and never judged."""
+    lost = [
+        Verdict(row["sample_id"], aspect, "lost", reason=row["lost"] or "")
+        for row in rows
+        for aspect in aspects
+        if row["pred"] is None
+    ]
+    found = judge(judge_items(rows, aspects))
+    return sorted([*lost, *found], key=lambda verdict: (verdict.sample_id, verdict.aspect))
 
-    Raises:
-        RedVillmError: it is unfinished, or the predictions changed after they were judged.
-    """
+
+def judge_items(rows: Sequence[Mapping[str, Any]], aspects: Sequence[Aspect]) -> list[JudgeItem]:
+    """What there is to judge in rows of predictions.jsonl, in a fixed order."""
+    shown = ("question", "answer", "pred", "question2", "pred2")
+    return [
+        JudgeItem(row["sample_id"], aspect, **{name: row[name] for name in shown})
+        for row in sorted(rows, key=lambda row: str(row["sample_id"]))
+        for aspect in aspects
+        if row["pred"] is not None
+    ]
+
+
+def _judged_before(where: Path, meta: Mapping[str, Any]) -> list[Verdict] | None:
+    """The verdicts that are there, if nothing of them can be mended."""
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        changed = summary["predictions"] != file_sha256(folder / "predictions.jsonl")
-    except (OSError, ValueError, KeyError) as error:
-        do = "run the evaluation (again)"
-        raise RedVillmError("no finished evaluation", where=folder, got=error, do=do) from error
-    if changed:
-        do = "run the evaluation again"
-        raise RedVillmError("predictions changed after they were judged", where=folder, do=do)
-    verdicts = read_verdicts(folder / "verdicts.jsonl")
-    return EvalFolder(folder, read_meta(folder), read_predictions(folder), verdicts)
+        verdicts = read_judged(where).verdicts
+    except RedVillmError:
+        return None
+    whole = {verdict.aspect for verdict in verdicts} == set(meta["aspects"])
+    return verdicts if whole and all(v.outcome not in UNFINISHED for v in verdicts) else None
+
+
+def _summarise(
+    where: Path,
+    meta: Mapping[str, Any],
+    rows: Sequence[dict[str, Any]],
+    record: JudgeRecord,
+    verdicts: Sequence[Verdict],
+    min_coverage: float,
+) -> EvalSummary:
+    questions = named_types(
+        [Question(row["sample_id"], row["video_id"], row["type"]) for row in rows],
+        meta["type_names"],
+    )
+    scores: dict[Aspect, dict[str, TypeScore]] = {}
+    refused: dict[Aspect, str] = {}
+    for aspect in meta["aspects"]:
+        about = [verdict for verdict in verdicts if verdict.aspect == aspect]
+        found = score_by_type(questions, [about], [overlaps(rows)])
+        scores[aspect], message = withhold(found, min_coverage)
+        if message is not None:
+            refused[aspect] = message
+    lost = dict(sorted(Counter(row["lost"] for row in rows if row["lost"]).items()))
+    return EvalSummary(meta["dataset"], meta["split"], record, scores, refused, lost, where)
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    replace_file(path, text.encode(), path.stem)

@@ -80,7 +80,7 @@ def run_ray(
     """
     ours = not ray.is_initialized()
     if ours:
-        _connect(workers)
+        connect(workers)
     try:
         cluster = _survey(work, len(units), workers)
         progress.workers(cluster.towers, cluster.decoders, same_cores=not cluster.gpus)
@@ -91,7 +91,8 @@ def run_ray(
             ray.shutdown()
 
 
-def _connect(workers: int | None) -> None:
+def connect(workers: int | None) -> None:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine."""
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)

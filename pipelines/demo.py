@@ -17,8 +17,9 @@ from typing import Literal
 from rich.console import Console
 
 from eval.generate import GenerateConfig
-from eval.report import NamedRun, build_report, terminal_table
-from eval.run import evaluate
+from eval.judges.offline import OfflineJudge
+from eval.report.build import NamedRun, Part, build_report, terminal_table
+from eval.run import MIN_COVERAGE, evaluate
 from extract.options import ExtractConfig
 from extract.run import extract
 from features.config import BaseConfig, DatasetConfig
@@ -96,12 +97,14 @@ def demo(config: DemoConfig, console: Console) -> Path:
     with clock("report", str(out / "report.html")):
         report = build_report(
             runs,
+            [Part(dataset.name, ANSWERS.split)],
             out,
             seconds=clock.seconds,
-            fingerprints={},
-            store=store,
+            stores={dataset.name: store},
             compare=COMPARISONS,
             title="Does an Image LLM see time once it has a temporal module?",
+            min_coverage=MIN_COVERAGE,
+            single_file=True,
         )
     console.print(terminal_table(report))
     console.print(f"report: {out / 'report.html'} ({sum(clock.seconds.values()):.0f} s in all)")
@@ -118,10 +121,11 @@ def _row(
 ) -> NamedRun:
     """Train and evaluate one row with all its seeds."""
     recipe = load_recipe("experiments", name, TrainConfig, {"runs": config.runs})
-    folders = []
+    seeds = []
     for seed in range(1 if name == "untuned" else config.seeds):
         with clock("train", f"{name}, seed {seed}"):
             run = train(replace(recipe, seed=seed), base, TrainingData(dataset, store.path))
         with clock("evaluate", f"{name}, seed {seed}, on the test videos"):
-            folders.append(evaluate(ANSWERS, base, dataset, run, store).folder)
-    return NamedRun(name, tuple(folders))
+            evaluate(ANSWERS, base, dataset, run, store, OfflineJudge())
+        seeds.append(run)
+    return NamedRun(name, tuple(seeds))

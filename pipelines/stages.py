@@ -6,17 +6,15 @@ Each function imports its stage when it is called, so that `extract` loads no la
 
 from __future__ import annotations
 
-import glob
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
 
-from features.errors import ConfigError, StoreError
+from features.errors import StoreError
 from features.places import StorePath, place
 from pipelines.selection import Selection, annotated_ids
 
@@ -43,8 +41,6 @@ class Choice:
     """The experiment whose run on this dataset is meant; a glob (quoted) for several."""
     seed: str = "0"
     """Its seed; a glob (quoted) for several."""
-    min_coverage: float = 0.99
-    """Share of the questions that must have been judged for a headline."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +49,6 @@ class OnlyPlan:
 
     dry_run: bool = False
     """Print the plan and how long it will take by a measured sample; write nothing."""
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Which evaluations are compared."""
-
-    split: str = "test"
-    """Split of the annotations."""
 
 
 def find_store(where: Selection) -> StorePath:
@@ -150,53 +138,37 @@ def run_train(where: Selection, config: Any) -> None:
         console.print(f"run: {run} ({metrics['steps']} steps, {metrics['seconds']} s)")
 
 
-def run_eval(where: Selection, choice: Choice, config: Any) -> int:
-    """`eval`: every chosen run, one failing run does not stop the others."""
-    from eval.run import evaluate
-    from features.errors import RedVillmError
-    from features.store import FeatureStore
+def run_eval(where: Selection, choice: Choice, judging: Any, config: Any) -> int:
+    """`eval`: every chosen run; 2 when one failed or has no headline."""
+    from pipelines.eval_jobs import Job, find_checkpoints, pick_splits
+    from pipelines.evaluation import evaluate_jobs
 
     base, dataset = where.load_base(), where.load_dataset()
     run = where.runs / dataset.name / choice.experiment / f"seed-{choice.seed}"
-    pattern = choice.checkpoint or str(run)
-    folders = sorted(Path(p) for p in glob.glob(pattern) if Path(p).is_dir())
-    if not folders:
-        raise ConfigError("no run folder there", got=pattern, do="run `make train` first")
-    store = FeatureStore(find_store(where))
-    failed = 0
-    for folder in folders:
-        try:
-            summary = evaluate(
-                config, base, dataset, folder, store, min_coverage=choice.min_coverage
-            )
-        except RedVillmError as error:
-            failed += 1
-            console.print(f"[red]{folder}[/]: {error}", markup=True)
-            continue
-        shown = f"{summary.headline:.1f} %" if summary.headline is not None else summary.refused
-        console.print(f"{folder}: {shown} ({summary.judge}, {summary.split}); {summary.folder}")
-        failed += summary.headline is None
-    return 2 if failed else 0
+    runs = find_checkpoints(choice.checkpoint or str(run))
+    named = config.split if config.split in dataset.splits or config.split != "test" else ""
+    store = str(find_store(where))
+    jobs = [
+        Job(run, dataset, split, where.features, base, store)
+        for run in runs
+        for split in pick_splits(dataset, named)
+    ]
+    done, failed = evaluate_jobs(jobs, config, judging, console)
+    return 2 if failed or any(summary.refused for summary in done) else 0
 
 
-def run_report(where: Selection, config: ReportConfig) -> None:
-    """`report`: all evaluated runs of the dataset, seeds of one experiment in one row."""
-    from eval.report import NamedRun, build_report, terminal_table
-    from features.store import FeatureStore
+def run_reeval(config: Any, judging: Any, answers: Any) -> int:
+    """`reeval`: 2 when an item failed."""
+    from pipelines.leaderboard import reeval
 
-    dataset = where.load_dataset().name
-    root = where.runs / dataset
-    found: dict[str, list[Path]] = {}
-    for summary in sorted(root.glob(f"*/seed-*/eval/{config.split}/summary.json")):
-        found.setdefault(summary.parents[3].name, []).append(summary.parent)
-    if not found:
-        raise ConfigError("nothing evaluated there", where=root, do="run `make eval` first")
-    runs = [NamedRun(name, tuple(folders)) for name, folders in found.items() if name != "replaced"]
-    store = FeatureStore(find_store(where))
-    types = TYPE_NAMES.get(dataset.removesuffix("-qa").removesuffix("-zh"), ())
-    report = build_report(runs, root, seconds={}, fingerprints={}, store=store, type_names=types)
-    console.print(terminal_table(report))
-    console.print(f"report: {root / 'report.html'}")
+    return reeval(config, judging, answers, console)
+
+
+def run_report(config: Any) -> None:
+    """`report`."""
+    from pipelines.leaderboard import report
+
+    report(config, console)
 
 
 def run_export(options: Any) -> None:
@@ -271,8 +243,23 @@ def _train_configs() -> tuple[type[Any], ...]:
 
 def _eval_configs() -> tuple[type[Any], ...]:
     from eval.generate import GenerateConfig
+    from pipelines.evaluation import Judging
 
-    return Selection, Choice, GenerateConfig
+    return Selection, Choice, Judging, GenerateConfig
+
+
+def _reeval_configs() -> tuple[type[Any], ...]:
+    from eval.generate import GenerateConfig
+    from pipelines.evaluation import Judging
+    from pipelines.leaderboard import ReevalConfig
+
+    return ReevalConfig, Judging, GenerateConfig
+
+
+def _report_configs() -> tuple[type[Any], ...]:
+    from pipelines.leaderboard import ReportConfig
+
+    return (ReportConfig,)
 
 
 def _export_configs() -> tuple[type[Any], ...]:
@@ -311,7 +298,8 @@ STAGES = {
     "extract": Stage(_extract_configs, run_extract),
     "train": Stage(_train_configs, run_train),
     "eval": Stage(_eval_configs, run_eval),
-    "report": Stage(lambda: (Selection, ReportConfig), run_report),
+    "reeval": Stage(_reeval_configs, run_reeval),
+    "report": Stage(_report_configs, run_report),
     "export": Stage(_export_configs, run_export, ("run", "target")),
     "import-projector": Stage(_import_projector_configs, run_import_projector, ("file", "target")),
     "inspect": Stage(lambda: (Selection,), run_inspect),

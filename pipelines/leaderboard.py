@@ -1,0 +1,174 @@
+"""`reeval` and `report`: many runs side by side, with paired differences to a chosen one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from eval.folders import JUDGES, SUMMARY, read_meta
+from eval.generate import GenerateConfig
+from eval.report.build import NamedRun, Part, build_report, terminal_table
+from eval.run import MIN_COVERAGE
+from features.config import DatasetConfig
+from features.errors import ConfigError
+from features.recipes import did_you_mean
+from features.store import FeatureStore
+from pipelines.eval_jobs import (
+    Job,
+    benchmark_parts,
+    find_checkpoints,
+    name_rows,
+    open_stores,
+    pick_splits,
+)
+from pipelines.evaluation import Executor, Judging, evaluate_jobs
+from pipelines.selection import Selection
+
+UNTUNED = "untuned"
+"""The row that is the baseline where it is there and nobody names another."""
+
+
+@dataclass(frozen=True)
+class ReevalConfig:
+    """Which checkpoints are evaluated on what."""
+
+    checkpoints: str = "runs/demo/*/seed-*"
+    """Run folders, exports, or globs of them (quoted), separated by blanks."""
+    benchmarks: str = "demo"
+    """Separated by blanks: vcgbench, msvd-qa, msrvtt-qa, tgif-frameqa, activitynet-qa, demo, any
+    dataset recipe or YAML file; `name:split` is one split (`msvd-qa:val`)."""
+    videos: Path | None = None
+    """Your own folder of videos, with `annotations` a benchmark more."""
+    annotations: Path | None = None
+    """Your own questions about `videos`: JSONL, see features/annotations.py."""
+    baseline: str | None = None
+    """Row that all others are compared with; `untuned` where there is one."""
+    executor: Executor = "auto"
+    """auto: Ray where RAY_ADDRESS is set or workers are asked for."""
+    workers: int | None = None
+    """Ray: how many answer at once; one for every GPU (or CPU) unless given."""
+    features: str = "data/features"
+    """Root of the feature stores: a folder, or s3://bucket/prefix."""
+    out: Path = Path("runs/reeval")
+    """Folder of the leaderboard."""
+    single_file: bool = False
+    """The report as one HTML file (up to 5,000 rows)."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Which evaluations are compared; nothing is computed but statistics."""
+
+    checkpoints: str = "runs/demo/*/seed-*"
+    """Run folders, exports, or globs of them (quoted), separated by blanks."""
+    baseline: str | None = None
+    """Row that all others are compared with; `untuned` where there is one."""
+    features: str = "data/features"
+    """Root of the feature stores, for the frame strips."""
+    out: Path = Path("runs/demo")
+    """Folder of the report."""
+    min_coverage: float = MIN_COVERAGE
+    """Share of the questions that must have been judged for an accuracy."""
+    single_file: bool = False
+    """The report as one HTML file (up to 5,000 rows)."""
+
+
+def reeval(
+    config: ReevalConfig, judging: Judging, answers: GenerateConfig, console: Console
+) -> int:
+    """Evaluate every checkpoint on every benchmark with every judge; 2 when an item failed.
+
+    Raises:
+        ConfigError: a checkpoint, benchmark, judge or the baseline does not exist.
+    """
+    runs = find_checkpoints(config.checkpoints)
+    rows = name_rows(runs)
+    compare = _comparisons(rows, config.baseline)
+    parts = benchmark_parts(config.benchmarks)
+    if config.videos is not None:
+        own = Selection(videos=config.videos, annotations=config.annotations).load_dataset()
+        parts += [(own, split) for split in pick_splits(own, "")]
+    jobs = [Job(run, dataset, split, config.features) for run in runs for dataset, split in parts]
+    console.print(f"{len(runs)} checkpoints x {len(parts)} splits x {len(judging.judge.split())}")
+    done, failed = evaluate_jobs(jobs, answers, judging, console, config.executor, config.workers)
+    if judging.estimate:
+        return 2 if failed else 0
+    if done:
+        report = build_report(
+            [NamedRun(name, tuple(found)) for name, found in rows.items()],
+            [Part(dataset.name, split) for dataset, split in parts],
+            config.out,
+            judges=sorted({summary.judge.slug for summary in done}),
+            stores=open_stores(jobs),
+            compare=compare,
+            title="Leaderboard",
+            min_coverage=judging.min_coverage,
+            single_file=config.single_file,
+        )
+        console.print(terminal_table(report))
+        console.print(f"report: {page_of(config.out, config.single_file)}")
+    for line in failed:
+        console.print(f"[red]failed:[/] {line}", highlight=False)
+    console.print(f"{len(done)} evaluations, {len(failed)} failed")
+    return 2 if failed else 0
+
+
+def report(config: ReportConfig, console: Console) -> None:
+    """Write a report of everything that was judged about these runs.
+
+    Raises:
+        ConfigError: nothing was.
+    """
+    runs = [run for run in find_checkpoints(config.checkpoints) if _evaluated(run)]
+    if not runs:
+        do = "run `make eval` first"
+        raise ConfigError("nothing evaluated there", where=config.checkpoints, do=do)
+    rows = name_rows(runs)
+    parts = sorted({part for run in runs for part in _evaluated(run)})
+    made = build_report(
+        [NamedRun(name, tuple(found)) for name, found in rows.items()],
+        [Part(*part) for part in parts],
+        config.out,
+        stores=_stores(runs, parts, config.features),
+        compare=_comparisons(rows, config.baseline),
+        title="Which runs answer better?",
+        min_coverage=config.min_coverage,
+        single_file=config.single_file,
+    )
+    console.print(terminal_table(made))
+    console.print(f"report: {page_of(config.out, config.single_file)}")
+
+
+def page_of(out: Path, single_file: bool) -> Path:
+    """Where a report's page lies."""
+    return out / "report.html" if single_file else out / "report" / "index.html"
+
+
+def _comparisons(rows: Mapping[str, Sequence[Path]], baseline: str | None) -> list[tuple[str, str]]:
+    if baseline is None and UNTUNED in rows:
+        baseline = UNTUNED
+    if baseline is None:
+        return []
+    if baseline not in rows:
+        do = did_you_mean(baseline, rows)
+        raise ConfigError("no such row to compare with", got=baseline, do=do)
+    return [(name, baseline) for name in rows if name != baseline]
+
+
+def _evaluated(run: Path) -> list[tuple[str, str]]:
+    """(dataset, split) of everything that was judged of a run."""
+    folders = {found.parents[2] for found in run.glob(f"eval/*/*/{JUDGES}/*/{SUMMARY}")}
+    metas = [read_meta(folder) for folder in sorted(folders)]
+    return [(meta["dataset"], meta["split"]) for meta in metas]
+
+
+def _stores(
+    runs: Sequence[Path], parts: Sequence[tuple[str, str]], features: str
+) -> dict[str, FeatureStore]:
+    datasets = {name: DatasetConfig(name, Path()) for name, _ in parts}
+    return open_stores(
+        Job(run, datasets[name], split, features) for run in runs for name, split in parts
+    )
