@@ -15,7 +15,7 @@ from typing import Any
 
 import page_world
 import pytest
-from browser import Seen, chromium, watch
+from browser import Seen, watch
 from page_world import (
     ASPECTS,
     CHINESE,
@@ -34,6 +34,10 @@ from page_world import (
 )
 from playwright.sync_api import Browser, Page, expect
 
+from benchmarks.chromium import chromium
+from benchmarks.report_world import SCALES, make_report_world
+from eval.folders import eval_folder
+from eval.report.build import build_report
 from eval.report.page import single_page, write_page
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
@@ -133,7 +137,7 @@ def test_it_opens_from_a_disk_and_asks_for_nothing_else(index: Path, load: Open)
     page, seen = load(index.as_uri())
     page.keyboard.press("End")
     assert page.title() == "How often is the answer right?"
-    assert page.locator(".frames img").count() == 8
+    expect(page.locator(".frames img")).to_have_count(8)
     assert page.eval_on_selector_all(".frames img", "all => all.every(one => one.naturalWidth > 0)")
     assert_clean(seen, index.parent.as_uri())
 
@@ -506,6 +510,7 @@ def test_what_models_and_judges_say_stays_text(index: Path, load: Open) -> None:
     assert detail.locator("details p").first.inner_text() == f"{EVIL} because"
     assert page.locator(".list thead th").last.inner_text() == RUNS[2]
     assert page.locator("[name=type] option").last.inner_text() == TYPES[2]
+    expect(page.locator(".frames img")).to_have_count(8)
     images = page.locator("img").evaluate_all("all => all.map(one => one.src.slice(0, 16))")
     assert images == ["data:image/jpeg;"] * 8
     scripts = page.locator("script").evaluate_all("all => all.map(one => one.text)")
@@ -679,6 +684,38 @@ def test_a_report_without_evaluations_still_opens(browser: Browser, tmp_path: Pa
     expect(page.locator("main h2")).to_have_text(["Results"])
     assert seen.problems == []
     page.close()
+
+
+@pytest.mark.parametrize("single_file", [False, True])
+def test_a_built_report_shows_its_own_numbers(
+    load: Open, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, single_file: bool
+) -> None:
+    world = tmp_path_factory.getbasetemp() / "report-world"
+    world.mkdir(exist_ok=True)
+    runs, parts, stores = make_report_world(world, SCALES["tiny"])
+    report = build_report(
+        *(runs, parts, tmp_path),
+        **{"stores": stores, "title": "t", "min_coverage": 0.9, "single_file": single_file},
+        compare=[(runs[1].name, runs[0].name)],
+    )
+    path = tmp_path / ("report.html" if single_file else "report/index.html")
+    page, seen = load(path.as_uri())
+    table = report["tables"][0]
+    rows = cells(page, "msrvtt-qa, split test: accuracy in percent")[1:]
+    at = 2 + len(table["rows"][0]["types"])
+    for row, told in zip(rows, table["rows"], strict=True):
+        score = told["all"]
+        text = "{accuracy:.1f} [{low:.1f}, {high:.1f}]".format(**score)
+        assert (row[0], row[at]) == (told["name"], text)
+    pick(page, "run", runs[1].name)
+    pick(page, "outcome", "lost")
+    folder = eval_folder(runs[1].seeds[0], parts[0].dataset, parts[0].split)
+    lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    settle(page, sum(json.loads(line)["lost"] is not None for line in lines))
+    pick(page, "part", "p3")
+    page.wait_for_selector(".detail dt:text('other wording')")
+    expect(page.locator(".frames img")).to_have_count(8)
+    assert_clean(seen, path.as_uri() if single_file else path.parent.as_uri())
 
 
 def test_a_screenshot_is_kept(index: Path, load: Open) -> None:

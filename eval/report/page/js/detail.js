@@ -2,13 +2,12 @@
 
 async function sampleDetail(part, index, at, runs) {
   const shard = Math.floor(at / part.shard);
-  const [samples, strip] = await Promise.all([
-    load(`${part.key}-samples-${shard}`), frameStrip(part, index, at)]);
+  const samples = await load(`${part.key}-samples-${shard}`);
   const sample = samples[at - shard * part.shard];
   if (sample?.id !== index.ids[at]) throw new Error("index and samples do not fit: build the report again");
   return [
     make("p", { class: "soft" }, `video ${sample.video}`, sample.type ? ` · ${sample.type}` : ""),
-    strip, videoOf(index.paths[index.video[at]]),
+    frameStrip(part, index, at), videoOf(index.paths[index.video[at]]),
     facts([["question", sample.question], ["other wording", sample.question2], ["reference", sample.answer]]),
     make("div", { class: "answers" },
       runs.filter((run) => sample.runs[run]).map((run) => answerCard(part, run, sample.runs[run]))),
@@ -20,19 +19,18 @@ function facts(pairs) {
     [make("dt", {}, name), said("dd", text, { class: "text" })]));
 }
 
-// A strip that cannot be read is said, and hides nothing else.
-async function frameStrip(part, index, at) {
+// The frames come when their file has been read; one that cannot be read is said.
+function frameStrip(part, index, at) {
   const video = index.video[at];
   const shard = index.frame_at[video];
   if (shard < 0) return null;
-  try {
-    const jpegs = (await load(`${part.key}-frames-${shard}`))[index.videos[video]] ?? [];
-    return make("div", { class: "frames", role: "region", tabindex: "0", "aria-label": "frames in order of time" },
-      jpegs.map((jpeg, number) => make("img", {
-        src: `data:image/jpeg;base64,${jpeg}`, alt: `frame ${number + 1} of ${jpegs.length}` })));
-  } catch (error) {
-    return make("p", { class: "problem" }, error.message);
-  }
+  const strip = make("div", { class: "frames", role: "group", "aria-label": "frames in order of time" });
+  load(`${part.key}-frames-${shard}`).then((frames) => {
+    const jpegs = frames[index.videos[video]] ?? [];
+    strip.append(...jpegs.map((jpeg, number) => make("img", {
+      src: `data:image/jpeg;base64,${jpeg}`, alt: `frame ${number + 1} of ${jpegs.length}` })));
+  }).catch((error) => strip.replaceWith(make("p", { class: "problem" }, error.message)));
+  return strip;
 }
 
 // Not shown where it cannot be played; a page from a server may not read files of the disk.
