@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from eval.judges.base import BEST, Verdict
 from eval.overlap import normalise, token_f1
@@ -52,11 +52,10 @@ class Judged:
 
     values: Float[np.ndarray, "Q 2"]
     """Accuracy in percent and score, mean over the seeds; NaN in both unless judged."""
-    judged: Bool[np.ndarray, " Q"]
     failure: list[str]
     """`lost` when any seed was, else the outcome of the first seed that failed, else `ok`."""
     contradictions: Int[np.ndarray, " Q"]
-    """Over all seeds."""
+    """Verdicts, over all seeds; 2.5 is on neither side."""
 
 
 def judge_table(questions: Sequence[Question], seeds: Sequence[Sequence[Verdict]]) -> Judged:
@@ -68,14 +67,13 @@ def judge_table(questions: Sequence[Question], seeds: Sequence[Sequence[Verdict]
     if not seeds:
         raise RedVillmError("no verdicts to score")
     rows = [_in_order(questions, verdicts) for verdicts in seeds]
-    failure = [_failure(of_seeds) for of_seeds in zip(*rows, strict=True)]
-    judged = np.array([outcome == "ok" for outcome in failure], dtype=bool)
-    accuracy = [[_number(v.correct) for v in row] for row in rows]
-    score = [[_number(v.score) for v in row] for row in rows]
-    values = np.stack([100 * np.array(accuracy).mean(axis=0), np.array(score).mean(axis=0)], axis=1)
-    values[~judged] = np.nan
-    contradictions = np.array([[_contradicts(v) for v in row] for row in rows], dtype=np.int64)
-    return Judged(values, judged, failure, contradictions.sum(axis=0))
+    failure = [_failure([v.outcome for v in of_seeds]) for of_seeds in zip(*rows, strict=True)]
+    right = np.array([[v.correct for v in row] for row in rows], dtype=np.float64)  # None: NaN
+    score = np.array([[v.score for v in row] for row in rows], dtype=np.float64)
+    values = np.stack([100 * right.mean(axis=0), score.mean(axis=0)], axis=1)
+    values[[outcome != "ok" for outcome in failure]] = np.nan
+    contradicts = ((right == 1) & (score < BEST / 2)) | ((right == 0) & (score > BEST / 2))
+    return Judged(values, failure, contradicts.sum(axis=0))
 
 
 def overlap_table(
@@ -85,8 +83,8 @@ def overlap_table(
     if not overlaps:
         return np.full((len(questions), 2), np.nan)
     rows = [_in_order(questions, of_seed) for of_seed in overlaps]
-    found = np.array([[(_number(o.exact), _number(o.f1)) for o in of_seed] for of_seed in rows])
-    return np.asarray(100 * found.mean(axis=0), dtype=np.float64)
+    found = np.array([[(o.exact, o.f1) for o in of_seed] for of_seed in rows], dtype=np.float64)
+    return np.asarray(100 * found.mean(axis=0))
 
 
 def video_index(questions: Sequence[Question]) -> Int[np.ndarray, " Q"]:
@@ -104,28 +102,12 @@ def _overlap(row: Mapping[str, Any]) -> Overlap:
     return Overlap(row["sample_id"], all(pred == answer for pred in preds), f1)
 
 
-def _failure(of_seeds: Sequence[Verdict]) -> str:
-    failed = [verdict.outcome for verdict in of_seeds if verdict.outcome != "ok"]
+def _failure(of_seeds: Sequence[str]) -> str:
+    failed = [outcome for outcome in of_seeds if outcome != "ok"]
     return "lost" if "lost" in failed else next(iter(failed), "ok")
 
 
-def _contradicts(verdict: Verdict) -> bool:
-    """Yes with a score of the lower half, or no with one of the upper; 2.5 is neither."""
-    if verdict.outcome != "ok" or verdict.correct is None or verdict.score is None:
-        return False
-    return verdict.score < BEST / 2 if verdict.correct else verdict.score > BEST / 2
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
-class _OfSample(Protocol):
-    @property
-    def sample_id(self) -> str: ...
-
-
-_Row = TypeVar("_Row", bound=_OfSample)
+_Row = TypeVar("_Row", Verdict, Overlap)
 
 
 def _in_order(questions: Sequence[Question], rows: Sequence[_Row]) -> list[_Row]:
@@ -135,7 +117,7 @@ def _in_order(questions: Sequence[Question], rows: Sequence[_Row]) -> list[_Row]
     if set(table) != asked or len(table) != len(rows) or len(asked) != len(questions):
         raise RedVillmError(
             "questions and verdicts do not match",
-            got=f"{len(rows)} verdicts, {len(set(table) - asked)} about questions not asked",
+            got=f"{len(rows)} rows, {len(set(table) - asked)} about questions not asked",
             wanted=f"one for each of {len(questions)} questions, "
             f"{len(asked - set(table))} have none",
             do="judge the predictions again",

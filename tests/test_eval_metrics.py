@@ -3,56 +3,118 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from records import same
 
-from eval import metrics
-from eval.judge import Verdict
+from eval import bootstrap
+from eval.bootstrap import bootstrap_columns, bootstrap_mean_of_columns, cluster_bootstrap
+from eval.judges.base import Outcome, Verdict
 from eval.metrics import (
+    Overlap,
     Question,
-    TypeScore,
-    cluster_bootstrap,
+    agreement,
+    average_aspects,
+    macro_accuracy,
+    named_types,
+    overlaps,
     paired_difference,
     score_by_type,
     withhold,
 )
+from eval.scores import Agreement, Difference, Estimate, TypeScore
+from features.config import Aspect
 from features.errors import RedVillmError
 
-Estimated = tuple[float, float, float]
+Interval = tuple[float, float, float]
+NOTHING = Estimate(None, None, None)
 
 
-def naive_bootstrap(values: list[float], videos: list[str], seed: int, resamples: int) -> Estimated:
-    """The definition, one question at a time; only the draws are numpy's."""
+def naive_resamples(videos: Sequence[str], seed: int, resamples: int) -> list[list[int]]:
+    """The questions of each resample, one video at a time; only the draws are numpy's."""
     names = sorted(set(videos))
     rng = np.random.default_rng(seed)
-    means = []
+    found = []
     for _ in range(resamples):
-        drawn: list[float] = []
+        drawn: list[int] = []
         for pick in rng.integers(len(names), size=len(names)):
-            drawn += [v for v, name in zip(values, videos, strict=True) if name == names[pick]]
-        means.append(sum(drawn) / len(drawn))
-    means.sort()
+            drawn += [i for i, name in enumerate(videos) if name == names[pick]]
+        found.append(drawn)
+    return found
+
+
+def naive_interval(mean: float, drawn: list[float]) -> Interval:
+    drawn = sorted(drawn)
 
     def percentile(share: float) -> float:
-        at = share * (len(means) - 1)
-        below = means[int(at)]
-        return below + (at - int(at)) * (means[min(int(at) + 1, len(means) - 1)] - below)
+        at = share * (len(drawn) - 1)
+        below = drawn[int(at)]
+        return below + (at - int(at)) * (drawn[min(int(at) + 1, len(drawn) - 1)] - below)
 
-    return sum(values) / len(values), percentile(0.025), percentile(0.975)
+    return mean, percentile(0.025), percentile(0.975)
 
 
-@pytest.mark.parametrize("draws_at_once", [4_000_000, 100])
+def naive_bootstrap(
+    values: Sequence[float], videos: Sequence[str], seed: int, resamples: int
+) -> Interval:
+    drawn = naive_resamples(videos, seed, resamples)
+    means = [sum(values[i] for i in sample) / len(sample) for sample in drawn]
+    return naive_interval(sum(values) / len(values), means)
+
+
+def numbers(found: Estimate) -> tuple[float | None, float | None, float | None]:
+    return found.mean, found.low, found.high
+
+
+# The bootstrap
+
+
+@pytest.mark.parametrize("draws_at_once", [150_000, 100])
 def test_bootstrap_equals_the_naive_loop(
     monkeypatch: pytest.MonkeyPatch, draws_at_once: int
 ) -> None:
-    monkeypatch.setattr(metrics, "_DRAWS_AT_ONCE", draws_at_once)
+    monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", draws_at_once)
     rng = random.Random(3)
     videos = [f"v{rng.randrange(12)}" for _ in range(60)]
     values = [float(rng.random() < 0.3) for _ in videos]
     found = cluster_bootstrap(np.array(values), videos, seed=5, resamples=300)
     wanted = naive_bootstrap(values, videos, seed=5, resamples=300)
-    assert (found.mean, found.low, found.high) == pytest.approx(wanted)
+    assert numbers(found) == pytest.approx(wanted)
+
+
+def test_columns_with_gaps_share_their_draws_as_in_the_naive_loop() -> None:
+    rng = random.Random(4)
+    videos = [f"v{rng.randrange(6)}" for _ in range(40)]
+    table = np.array([[rng.random(), rng.random()] for _ in videos])
+    table[[i for i, video in enumerate(videos) if video > "v1"], 1] = np.nan  # in two videos alone
+    table[:3] = np.nan  # nowhere
+    kept = range(3, 40)
+    first, second = bootstrap_columns(table, videos, seed=2, resamples=200)
+    both = bootstrap_mean_of_columns(table, videos, seed=2, resamples=200)
+
+    drawn = naive_resamples([videos[i] for i in kept], 2, 200)
+    means: list[list[float]] = [[], []]
+    of_both = []
+    for sample in drawn:
+        of_columns = []
+        for column in (0, 1):
+            found = [table[kept[i], column] for i in sample]
+            found = [value for value in found if value == value]
+            if found:  # else this resample has no mean
+                of_columns.append(sum(found) / len(found))
+                means[column].append(of_columns[-1])
+        if len(of_columns) == 2:
+            of_both.append(sum(of_columns) / 2)
+    assert len(of_both) < 200  # some drew neither of the two videos
+    mean = [float(np.nanmean(table[:, column])) for column in (0, 1)]
+    assert numbers(first) == pytest.approx(naive_interval(mean[0], means[0]))
+    assert numbers(second) == pytest.approx(naive_interval(mean[1], means[1]))
+    assert numbers(both) == pytest.approx(naive_interval(sum(mean) / 2, of_both))
 
 
 def test_interval_covers_the_truth_at_its_rate_when_questions_cluster() -> None:
@@ -74,17 +136,28 @@ def test_interval_covers_the_truth_at_its_rate_when_questions_cluster() -> None:
 
 
 def test_bootstrap_of_little() -> None:
-    nothing, one = cluster_bootstrap(np.zeros(0), []), cluster_bootstrap(np.ones(3), ["v"] * 3)
-    assert (nothing.mean, nothing.low, nothing.high) == (None, None, None)
-    assert (one.mean, one.low, one.high) == (1.0, None, None)
+    assert cluster_bootstrap(np.zeros(0), []) == NOTHING
+    assert cluster_bootstrap(np.full(2, np.nan), ["v", "w"]) == NOTHING
+    assert cluster_bootstrap(np.ones(3), ["v"] * 3) == Estimate(1.0, None, None)
+    lonely = np.array([[1.0, 1.0], [3.0, np.nan]])  # the second column has one video only
+    assert bootstrap_columns(lonely, ["v", "w"]) == [
+        Estimate(2.0, 1.0, 3.0),
+        Estimate(1.0, None, None),
+    ]
+    assert bootstrap_mean_of_columns(lonely, ["v", "w"]) == Estimate(1.5, None, None)
+    lonely[0, 1] = np.nan
+    assert bootstrap_mean_of_columns(lonely, ["v", "w"]) == NOTHING
 
 
-def ok(sample_id: str, correct: bool, f1: float = 0.5) -> Verdict:
-    return Verdict(sample_id, "ok", correct, f1, "j/1")
+# Scores of one run
 
 
-def lost(sample_id: str) -> Verdict:
-    return Verdict(sample_id, "lost", None, None, "j/1")
+def ok(sample_id: str, correct: bool | None, score: float = 3, aspect: Aspect = "qa") -> Verdict:
+    return Verdict(sample_id, aspect, "ok", correct, float(score))
+
+
+def failed(sample_id: str, outcome: Outcome) -> Verdict:
+    return Verdict(sample_id, "qa", outcome, reason="as it is")
 
 
 QUESTIONS = [
@@ -96,35 +169,130 @@ QUESTIONS = [
 
 
 def test_scores_by_type_over_seeds() -> None:
-    first = [ok("1", True), ok("2", True), ok("3", False), lost("4")]
-    second = [ok("4", True), ok("3", True, 1.0), ok("2", True), ok("1", True)]  # any order
+    first = [ok("1", True, 5), ok("2", True, 4), ok("3", False, 1), failed("4", "lost")]
+    second = [ok("4", True, 5), ok("3", True, 3), ok("2", True, 5), ok("1", True, 4)]  # any order
     scores = score_by_type(QUESTIONS, [first, second])
     assert list(scores) == ["spatial", "temporal", "all"]
-    temporal = scores["temporal"]  # question 1: 1; question 3: (0 + 1) / 2; 4 lost in one seed
-    assert temporal.accuracy == pytest.approx(75)
-    assert temporal.f1 == pytest.approx(100 * (0.5 + 0.75) / 2)
-    assert (temporal.low, temporal.high) == (50, 100)
-    assert (temporal.asked, temporal.judged, temporal.lost) == (3, 2, 1)
-    assert scores["spatial"] == TypeScore(
-        100.0, None, None, 50.0, 1, 1, 0
-    )  # one video: no interval
+    # Question 1: right twice, 4.5; question 3: right once of two, 2; question 4: lost in one seed.
+    assert same(
+        scores["temporal"],
+        TypeScore(
+            accuracy=100 * (1 + 1 / 2) / 2,
+            low=50.0,  # both draws of two videos are b
+            high=100.0,  # both are a
+            score=(4.5 + 2) / 2,
+            score_low=2.0,
+            score_high=4.5,
+            exact=None,
+            f1=None,
+            asked=3,
+            judged=2,
+            lost=1,
+        ),
+    )
+    spatial = scores["spatial"]  # one video: no interval
+    assert (spatial.accuracy, spatial.low, spatial.high) == (100, None, None)
+    assert (spatial.score, spatial.score_low, spatial.score_high) == (4.5, None, None)
     assert scores["all"].accuracy == pytest.approx(100 * 2.5 / 3)
+    assert scores["all"].score == pytest.approx((4.5 + 4.5 + 2) / 3)
     assert scores["all"].coverage == 0.75
 
 
-def test_headline_is_withheld_below_the_coverage() -> None:
-    scores = score_by_type(QUESTIONS, [[ok("1", True), ok("2", True), ok("3", True), lost("4")]])
+def test_aspects_without_yes_and_no_have_scores_alone() -> None:
+    verdicts = [ok(q.sample_id, None, i, "detail") for i, q in enumerate(QUESTIONS)]
+    found = score_by_type(QUESTIONS, [verdicts])["all"]
+    assert (found.accuracy, found.low, found.high) == (None, None, None)
+    assert found.score == (0 + 1 + 2 + 3) / 4
+    assert found.judged == 4
+
+
+def test_failures_are_counted_under_the_first_seed_that_failed_and_loss_before_all() -> None:
+    first = [ok("1", True), failed("2", "refused"), failed("3", "parse_failure"), ok("4", True)]
+    second = [failed("1", "not_asked"), failed("2", "api_failure"), failed("3", "lost")]
+    scores = score_by_type(QUESTIONS, [first, [*second, ok("4", False)]])
+    total = scores["all"]
+    assert (total.asked, total.judged, total.lost) == (4, 1, 1)
+    assert total.failures == {"not_asked": 1, "refused": 1}
+    assert scores["spatial"].failures == {"refused": 1}
+    assert total.accuracy == 50  # question 4 alone
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(["ok", "lost", "parse_failure", "api_failure", "refused", "not_asked"]),
+            min_size=12,
+            max_size=12,
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_every_question_is_judged_or_lost_or_failed(outcomes: list[list[Outcome]]) -> None:
+    questions = [Question(str(i), f"v{i % 5}", "st"[i % 2]) for i in range(12)]
+    seeds = [
+        [ok(str(i), i % 3 > 0, i % 6) if o == "ok" else failed(str(i), o) for i, o in enumerate(s)]
+        for s in outcomes
+    ]
+    for score in score_by_type(questions, seeds).values():
+        assert score.asked == score.judged + score.lost + sum(score.failures.values())
+        assert (score.accuracy is None) == (score.judged == 0) == (score.score is None)
+    total = score_by_type(questions, seeds)["all"]
+    judged = [i for i in range(12) if all(s[i] == "ok" for s in outcomes)]
+    assert total.judged == len(judged)
+    if judged:  # failures pull nothing down: the mean is over what was judged
+        assert total.score == pytest.approx(sum(i % 6 for i in judged) / len(judged))
+
+
+@pytest.mark.parametrize(
+    ("correct", "score", "contradicts"),
+    [
+        (True, 5, 0),
+        (True, 2.5, 0),
+        (True, 2.4, 1),
+        (True, 0, 1),
+        (False, 0, 0),
+        (False, 2.5, 0),
+        (False, 2.6, 1),
+        (False, 5, 1),
+        (None, 5, 0),
+        (None, 0, 0),
+    ],
+)
+def test_contradictions(correct: bool | None, score: float, contradicts: int) -> None:
+    found = score_by_type(QUESTIONS[:1], [[ok("1", correct, score)]])
+    assert found["all"].contradictions == contradicts
+
+
+def test_contradictions_are_counted_over_all_seeds_and_of_unjudged_questions_too() -> None:
+    first = [ok("1", True, 1), ok("2", False, 5), ok("3", True, 5), ok("4", True, 0)]
+    second = [ok("1", True, 2), ok("2", False, 0), ok("3", True, 5), failed("4", "refused")]
+    scores = score_by_type(QUESTIONS, [first, second])
+    assert scores["spatial"].contradictions == 1
+    assert scores["temporal"].contradictions == 3
+    assert scores["all"].contradictions == 4
+
+
+def test_scores_are_withheld_below_the_coverage() -> None:
+    verdicts = [ok("1", True), ok("2", True), ok("3", True, 1), failed("4", "lost")]
+    words = [Overlap(str(i), True, 1.0) for i in range(1, 4)] + [Overlap("4", None, None)]
+    scores = score_by_type(QUESTIONS, [verdicts], [words])
     kept, refused = withhold(scores, 0.75)
     assert (kept, refused) == (scores, None)
     bare, refused = withhold(scores, 0.99)
-    assert refused == "no accuracy: only 3 of 4 questions were judged (75.0%, wanted 99.0%); 1 lost"
-    assert bare["temporal"] == TypeScore(None, None, None, None, 3, 2, 1)
+    assert refused == "no score: only 3 of 4 questions were judged (75.0%, wanted 99.0%); 1 lost"
+    none = [None] * 8
+    assert bare["temporal"] == TypeScore(*none, 3, 2, 1, {}, 1)
     assert {score.accuracy for score in bare.values()} == {None}
+    verdicts[:2] = [failed("1", "refused"), failed("2", "api_failure")]
+    _, refused = withhold(score_by_type(QUESTIONS, [verdicts]), 0.99)
+    assert str(refused).endswith("; 1 lost, 1 api_failure, 1 refused")
 
 
 def test_all_lost_is_no_zero() -> None:
-    scores = score_by_type(QUESTIONS[:1], [[lost("1")]])
-    assert scores["all"] == TypeScore(None, None, None, None, 1, 0, 1)
+    scores = score_by_type(QUESTIONS[:1], [[failed("1", "lost")]], [[Overlap("1", None, None)]])
+    assert scores["all"] == TypeScore(*[None] * 8, asked=1, judged=0, lost=1)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +306,97 @@ def test_all_lost_is_no_zero() -> None:
 def test_verdicts_about_other_questions_are_refused(verdicts: list[Verdict]) -> None:
     with pytest.raises(RedVillmError, match="questions and verdicts do not match"):
         score_by_type(QUESTIONS, [verdicts])
+    good = [ok(q.sample_id, True) for q in QUESTIONS]
+    words = [Overlap(verdict.sample_id, True, 1.0) for verdict in verdicts]
+    with pytest.raises(RedVillmError, match="questions and verdicts do not match"):
+        score_by_type(QUESTIONS, [good], [words])
+    with pytest.raises(RedVillmError, match="no verdicts"):
+        score_by_type(QUESTIONS, [])
+
+
+def random_run(questions: Sequence[Question], seed: int) -> list[Verdict]:
+    rng = random.Random(seed)
+    run = [ok(q.sample_id, rng.random() < 0.5, rng.randrange(51) / 10) for q in questions]
+    run[seed % len(run)] = failed(run[seed % len(run)].sample_id, "refused")
+    return run
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_rows_never_matters(rng: random.Random) -> None:
+    questions = [Question(str(i), f"v{i % 7}", "st"[i % 2]) for i in range(30)]
+    runs = [random_run(questions, seed) for seed in (1, 2)]
+    words = [[Overlap(q.sample_id, i % 3 == 0, i / 30) for i, q in enumerate(questions)]]
+    scores = score_by_type(questions, runs, words)
+    difference = paired_difference(questions, runs[:1], runs[1:])
+    agreed = agreement(*runs)
+    averages = average_aspects({"a": (questions, runs[:1]), "b": (questions, runs[1:])})
+    for rows in (questions, *runs, *words):
+        rng.shuffle(rows)
+    for name, score in score_by_type(questions, runs, words).items():
+        assert same(score, scores[name])
+    assert same(paired_difference(questions, runs[:1], runs[1:]), difference)
+    assert same(agreement(*runs), agreed)
+    again = average_aspects({"a": (questions, runs[:1]), "b": (questions, runs[1:])})
+    assert same(again.mean_of_aspects, averages.mean_of_aspects)
+    assert same(again.question_weighted, averages.question_weighted)
+
+
+def test_macro_accuracy_lets_every_type_count_alike() -> None:
+    verdicts = [ok("1", True), ok("2", False), ok("3", False), ok("4", False)]
+    scores = score_by_type(QUESTIONS, [verdicts])
+    assert macro_accuracy(scores) == pytest.approx((100 * 1 / 3 + 0) / 2)
+    verdicts[1] = failed("2", "refused")  # nothing is known of spatial
+    assert macro_accuracy(score_by_type(QUESTIONS, [verdicts])) is None
+    untyped = [Question("1", "a", "")]
+    assert macro_accuracy(score_by_type(untyped, [[ok("1", True)]])) is None
+
+
+def test_numeric_types_get_their_names() -> None:
+    given_types = ["0", "1", "2", "", "yes/no", "-1", "\N{SUPERSCRIPT ONE}"]
+    named = named_types([Question(str(i), "v", t) for i, t in enumerate(given_types)], ["x", "y"])
+    assert [q.type for q in named] == ["x", "y", "2", "", "yes/no", "-1", "\N{SUPERSCRIPT ONE}"]
+    assert [q.sample_id for q in named] == list("0123456")
+
+
+# Words
+
+
+def row(sample_id: str, answer: str, pred: str | None, pred2: str | None = None) -> dict[str, Any]:
+    return {"sample_id": sample_id, "answer": answer, "pred": pred, "pred2": pred2}
+
+
+def test_overlaps_of_answers_pairs_and_losses() -> None:
+    found = overlaps(
+        [
+            row("1", "a red ball", "The red ball."),
+            row("2", "a red ball", "ball"),  # precision 1, recall 1/2
+            row("3", "no", None),
+            row("4", "brown", "Brown", "light brown"),  # 1 and 2/3
+            row("5", "brown", "brown", "Brown!"),
+        ]
+    )
+    assert found[0] == Overlap("1", True, 1.0)
+    assert same(found[1], Overlap("2", False, 2 / 3))
+    assert found[2] == Overlap("3", None, None)
+    assert same(found[3], Overlap("4", False, (1 + 2 / 3) / 2))
+    assert found[4] == Overlap("5", True, 1.0)
+
+
+def test_words_are_compared_without_any_judge_and_over_answered_questions_alone() -> None:
+    nobody = [failed(q.sample_id, "api_failure") for q in QUESTIONS[:3]] + [failed("4", "lost")]
+    first = [Overlap("1", True, 1.0), Overlap("2", False, 0.5), Overlap("3", False, 0.0)]
+    second = [Overlap("1", False, 0.5), Overlap("2", False, 0.5), Overlap("3", True, 1.0)]
+    lost = Overlap("4", None, None)
+    scores = score_by_type(QUESTIONS, [nobody, nobody], [[*first, lost], [*second, lost]])
+    assert scores["all"].score is None
+    assert scores["all"].exact == pytest.approx(100 * (1 / 2 + 0 + 1 / 2) / 3)
+    assert scores["all"].f1 == pytest.approx(100 * (3 / 4 + 1 / 2 + 1 / 2) / 3)
+    assert scores["temporal"].exact == pytest.approx(50)
+    assert scores["spatial"].f1 == pytest.approx(50)
+
+
+# Two runs
 
 
 def test_paired_difference() -> None:
@@ -145,13 +404,17 @@ def test_paired_difference() -> None:
     questions = [Question(str(i), f"v{i // 5}", "t" if i % 2 else "s") for i in range(100)]
     hard = {q.video_id: rng.random() < 0.5 for q in questions}
     a = [ok(q.sample_id, not hard[q.video_id] or rng.random() < 0.2) for q in questions]
-    b = [ok(q.sample_id, not hard[q.video_id]) for q in questions]
-    b[7] = lost("7")
+    b = [ok(q.sample_id, not hard[q.video_id], rng.randrange(6)) for q in questions]
+    b[7] = failed("7", "lost")
     found = paired_difference(questions, [a], [b], only="t", seed=2)
     both = [i for i in range(1, 100, 2) if i != 7]
-    values = [100.0 * (bool(a[i].correct) - bool(b[i].correct)) for i in both]
-    wanted = naive_bootstrap(values, [f"v{i // 5:d}" for i in both], 2, metrics.RESAMPLES)
+    videos = [f"v{i // 5:d}" for i in both]
+    points = [100.0 * (bool(a[i].correct) - bool(b[i].correct)) for i in both]
+    wanted = naive_bootstrap(points, videos, 2, bootstrap.RESAMPLES)
     assert (found.points, found.low, found.high) == pytest.approx(wanted)
+    scores = [float(a[i].score or 0) - float(b[i].score or 0) for i in both]
+    wanted = naive_bootstrap(scores, videos, 2, bootstrap.RESAMPLES)
+    assert (found.score, found.score_low, found.score_high) == pytest.approx(wanted)
     assert found.questions == 49
     # What makes a video hard for both cancels: much narrower than either run's own interval.
     own = score_by_type(questions, [a])["t"]
@@ -160,3 +423,161 @@ def test_paired_difference() -> None:
     assert found.high is not None
     assert found.low is not None
     assert found.high - found.low < 0.8 * (own.high - own.low)
+
+
+@given(st.floats(-2, 2), st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_a_constant_shift_of_b_shifts_the_difference(shift: float, seed: int) -> None:
+    questions = [Question(str(i), f"v{i % 6}", "") for i in range(20)]
+    a, b = random_run(questions, seed), random_run(questions, seed + 1)
+    shifted = [v if v.score is None else ok(v.sample_id, v.correct, v.score + shift) for v in b]
+    plain = paired_difference(questions, [a], [b], seed=seed)
+    moved = paired_difference(questions, [a], [shifted], seed=seed)
+    for name in ("score", "score_low", "score_high"):
+        assert getattr(moved, name) == pytest.approx(getattr(plain, name) - shift, abs=1e-9)
+    assert (moved.points, moved.low, moved.high) == (plain.points, plain.low, plain.high)
+    back = paired_difference(questions, [b], [a], seed=seed)
+    assert (back.points, back.low, back.high) == pytest.approx(
+        tuple(-float(value or 0) for value in (plain.points, plain.high, plain.low))
+    )
+
+
+def test_runs_that_share_no_judged_question_have_no_difference() -> None:
+    a, b = [failed("1", "refused"), ok("2", True)], [ok("1", True), failed("2", "lost")]
+    found = paired_difference(QUESTIONS[:2], [a], [b])
+    assert found == Difference(None, None, None, None, None, None, 0)
+
+
+# Several aspects
+
+
+def test_the_two_averages() -> None:
+    generic = [Question(str(i), "ab"[i // 2], "") for i in range(4)]
+    order = [Question("0", "a", ""), Question("1", "b", "")]
+    detail = [ok(str(i), None, score, "detail") for i, score in enumerate((4, 2, 1, 0))]
+    temporal = [ok("0", None, 5, "temporal"), ok("1", None, 2, "temporal")]
+    found = average_aspects({"detail": (generic, [detail]), "temporal": (order, [temporal])})
+    # Detail: 7/4, temporal: 7/2. With video a alone 3 and 5, with b alone 1/2 and 2.
+    mean = Estimate((7 / 4 + 7 / 2) / 2, (1 / 2 + 2) / 2, (3 + 5) / 2)
+    weighted = Estimate((7 + 7) / 6, (1 + 0 + 2) / 3, (4 + 2 + 5) / 3)
+    assert same(found.mean_of_aspects, mean)
+    assert same(found.question_weighted, weighted)
+
+
+def test_averages_draw_videos_jointly_over_all_aspects() -> None:
+    rng = random.Random(6)
+    aspects: dict[str, tuple[list[Question], list[list[Verdict]]]] = {}
+    kept: list[tuple[str, str, float]] = []
+    for aspect, count in (("correctness", 40), ("temporal", 15), ("consistency", 9)):
+        questions = [Question(str(i), f"v{rng.randrange(8)}", "") for i in range(count)]
+        runs = [random_run(questions, rng.randrange(99)) for _ in range(2)]
+        aspects[aspect] = (questions, runs)
+        for q in questions:
+            scores = [v.score for run in runs for v in run if v.sample_id == q.sample_id]
+            if None not in scores:
+                kept.append((aspect, q.video_id, sum(float(s or 0) for s in scores) / 2))
+    found = average_aspects(aspects, seed=3)
+
+    def means(rows: list[int]) -> tuple[float, float]:
+        by_aspect = {name: [kept[i][2] for i in rows if kept[i][0] == name] for name in aspects}
+        of_aspects = [sum(v) / len(v) if v else float("nan") for v in by_aspect.values()]
+        return sum(of_aspects) / 3, sum(kept[i][2] for i in rows) / len(rows)
+
+    drawn = [means(rows) for rows in naive_resamples([v for _, v, _ in kept], 3, 2000)]
+    alike = [mean for mean, _ in drawn if mean == mean]
+    mean, weighted = means(list(range(len(kept))))
+    assert numbers(found.mean_of_aspects) == pytest.approx(naive_interval(mean, alike))
+    wanted = naive_interval(weighted, [value for _, value in drawn])
+    assert numbers(found.question_weighted) == pytest.approx(wanted)
+
+
+def test_an_aspect_without_a_judged_question_leaves_no_average() -> None:
+    good = (QUESTIONS, [[ok(q.sample_id, None) for q in QUESTIONS]])
+    bad = (QUESTIONS[:1], [[failed("1", "lost")]])
+    found = average_aspects({"detail": good, "temporal": bad})
+    assert (found.mean_of_aspects, found.question_weighted) == (NOTHING, NOTHING)
+    assert average_aspects({"detail": good, "context": good}).mean_of_aspects.mean == 3
+    assert average_aspects({}).mean_of_aspects == NOTHING
+
+
+# Two judges
+
+
+def judged(pairs: Sequence[tuple[bool | None, float]]) -> list[Verdict]:
+    return [ok(str(i), correct, score) for i, (correct, score) in enumerate(pairs)]
+
+
+def test_kappa_of_a_table_worked_by_hand() -> None:
+    # Both yes 20, a alone 5, b alone 10, neither 15. Same: 35/50. By chance: a says yes 1/2 of the
+    # time, b 3/5, so 1/2 * 3/5 + 1/2 * 2/5 = 1/2. Kappa: (7/10 - 1/2) / (1 - 1/2) = 2/5.
+    table = [(True, True)] * 20 + [(True, False)] * 5 + [(False, True)] * 10 + [(False, False)] * 15
+    a, b = judged([(x, 3) for x, _ in table]), judged([(y, 3) for _, y in table])
+    found = agreement(a, b)
+    assert found.questions == 50
+    assert found.same == pytest.approx(70)
+    assert found.kappa == pytest.approx(2 / 5)
+    assert found.spearman is None  # all scores are 3
+    assert found.score_gap == 0
+
+
+def test_spearman_of_a_table_worked_by_hand() -> None:
+    # Ranks 1 2 3 4 5 and 2 1 4 3 5: squared differences 1 1 1 1 0. 1 - 6 * 4 / (5 * 24) = 4/5.
+    a = judged([(None, score) for score in (0, 1, 2.5, 3, 5)])
+    b = judged([(None, score) for score in (1, 0, 4, 2, 4.5)])
+    found = agreement(a, b)
+    assert found.spearman == pytest.approx(4 / 5)
+    assert found.score_gap == pytest.approx((0 + 1 + 2.5 + 3 + 5 - 1 - 0 - 4 - 2 - 4.5) / 5)
+    assert (found.same, found.kappa) == (None, None)
+
+
+def naive_ranks(values: Sequence[float]) -> list[float]:
+    """Mean position of a value's equals, from 1."""
+    places = sorted(values)
+    return [places.index(v) + (places.count(v) + 1) / 2 for v in values]
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(0, 5), st.booleans(), st.integers(0, 5)),
+        min_size=2,
+        max_size=30,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_agreement_equals_the_naive_formulas(
+    table: list[tuple[bool, int, bool, int]],
+) -> None:
+    a = judged([(right, score) for right, score, _, _ in table])
+    b = judged([(right, score) for _, _, right, score in table])
+    found = agreement(a, b)
+    n = len(table)
+    same_share = sum(x == y for x, _, y, _ in table) / n
+    yes_a, yes_b = sum(x for x, *_ in table) / n, sum(y for *_, y, _ in table) / n
+    assert found.same == pytest.approx(100 * same_share)
+    if {yes_a, yes_b} & {0, 1}:
+        assert found.kappa is None
+    else:
+        chance = yes_a * yes_b + (1 - yes_a) * (1 - yes_b)
+        assert found.kappa == pytest.approx((same_share - chance) / (1 - chance))
+    ranks_a, ranks_b = naive_ranks([r[1] for r in table]), naive_ranks([r[3] for r in table])
+    middle = (n + 1) / 2
+    both = sum((x - middle) * (y - middle) for x, y in zip(ranks_a, ranks_b, strict=True))
+    spread = [sum((x - middle) ** 2 for x in ranks) for ranks in (ranks_a, ranks_b)]
+    if 0 in spread:
+        assert found.spearman is None
+    else:
+        wanted = both / (spread[0] * spread[1]) ** 0.5
+        assert found.spearman == pytest.approx(wanted, abs=1e-12)
+    turned = agreement(b, a)
+    assert (turned.same, turned.score_gap) == (found.same, pytest.approx(-(found.score_gap or 0)))
+
+
+def test_agreement_is_over_what_both_judged_matched_by_sample_and_aspect() -> None:
+    a = [ok("1", True, 5), ok("2", True, 4), failed("3", "refused"), ok("4", None, 2, "detail")]
+    b = [ok("4", None, 3, "detail"), failed("2", "lost"), ok("3", True), ok("1", False, 3)]
+    b += [ok("1", None, 0, "context"), ok("9", True, 1)]  # nothing of a's
+    found = agreement(a, b)
+    assert same(found, Agreement(2, 0.0, None, None, ((5 - 3) + (2 - 3)) / 2))
+    assert agreement(a, []) == Agreement(0, None, None, None, None)
+    with pytest.raises(RedVillmError, match="judged twice"):
+        agreement([*a, ok("1", False)], b)

@@ -14,14 +14,15 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from rich.console import Console
 from rich.progress import track
 
 from eval.report.csv_file import report_csv
 from eval.report.curves import learning_curves
 from eval.report.facts import cost_rows, fingerprints
-from eval.report.gather import PartResults, gather
+from eval.report.gather import PartResults, gather, name_judges
 from eval.report.markdown import report_markdown
 from eval.report.published import published
 from eval.report.runs import NamedRun, Part
@@ -38,6 +39,7 @@ __all__ = ["SINGLE_FILE_ROWS", "NamedRun", "Part", "build_report", "terminal_tab
 SINGLE_FILE_ROWS = 5_000
 """Most samples of a page in one file: a browser must read all of it before it shows anything."""
 _STAGED = ".report.new"
+_Item = TypeVar("_Item")
 
 
 def build_report(
@@ -128,9 +130,10 @@ def _gather_all(
     Raises:
         RedVillmError: nothing at all.
     """
-    numbered = track(list(enumerate(parts)), "reading evaluations", transient=True)
+    numbered = _track(list(enumerate(parts)), "reading evaluations")
     gathered = [gather(runs, part, f"p{at}", staged, judges) for at, part in numbered]
     found = [one for one in gathered if one is not None]
+    name_judges(found)
     if not found:
         raise RedVillmError(
             "nothing was evaluated",
@@ -152,8 +155,7 @@ def _report(
 ) -> dict[str, Any]:
     keys = [(part, key) for part in parts for key in part.keys]
     tables = [
-        make_table(part, key, compare, min_coverage)
-        for part, key in track(keys, "intervals", transient=True)
+        make_table(part, key, compare, min_coverage) for part, key in _track(keys, "intervals")
     ]
     return {
         "schema": SCHEMA_VERSION,
@@ -176,7 +178,7 @@ def _write_folder(page: Path, staged: Path, calls: Iterable[tuple[str, str]], co
 
     new, old = staged / page.name, staged / "old"
     (new / "data").mkdir(parents=True)
-    for call in track(calls, "writing the page", total=count, transient=True):
+    for call in _track(calls, "writing the page", count):
         write_call(new / "data", call)
     write_page(new)
     if page.exists():
@@ -192,6 +194,11 @@ def _write_single(page: Path, new: Path, calls: Iterable[tuple[str, str]]) -> No
     with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(single_page([report, *others]))
     new.replace(page)
+
+
+def _track(items: Iterable[_Item], what: str, total: float | None = None) -> Iterable[_Item]:
+    """A progress bar where somebody can see it move."""
+    return track(items, what, total, transient=True, disable=not Console().is_terminal)
 
 
 def _require_few(parts: Sequence[PartResults]) -> None:

@@ -39,10 +39,11 @@ def fingerprints(parts: Sequence[PartResults]) -> dict[str, str]:
                 add(f"published answers of {who}{where}", meta.get("source_sha256"), who)
                 for key in ("base", "spec", "prompt", "dtype", "engine"):
                     add(key, meta.get(key), f"{who}{where}")
-                for key in ("features", "annotations"):
-                    add(f"{key}{where}", meta.get(key), who)
+                dataset = f" ({part.part.dataset})" if one_of_many else ""
+                add(f"features{dataset}", meta.get("features"), f"{who}{where}")
+                add(f"annotations{where}", meta.get("annotations"), who)
         for slug, record in part.judges.items():
-            add(f"judge {record.label}", record.digest, slug)
+            add(f"judge {part.labels[slug]}", record.digest, slug)
     return found
 
 
@@ -59,7 +60,7 @@ def _cost(part: PartResults, one: RunResults, slug: str) -> dict[str, Any]:
         "run": one.run.name,
         "dataset": part.part.dataset,
         "split": part.part.split,
-        "judge": part.judges[slug].label,
+        "judge": part.labels[slug],
         "generate_s": round(sum(known), 1) if len(known) == len(seconds) else None,
         "new_tokens": sum(seed.new_tokens for seed in seeds),
         "truncated": sum(seed.truncated for seed in seeds),

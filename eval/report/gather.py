@@ -81,6 +81,8 @@ class PartResults:
     heads: Path
     """Questions and references, a line a sample."""
     runs: list[RunResults] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
+    """By slug, how tables call the judge; see `name_judges`."""
 
     @property
     def keys(self) -> list[Key]:
@@ -120,6 +122,15 @@ def gather(
         _write_lines(lines, run_lines(first, [seed.verdicts for seed in facts]))
         results.runs.append(RunResults(run, facts, mark_columns(first), lines))
     return results
+
+
+def name_judges(parts: Sequence[PartResults]) -> None:
+    """Give each judge its label, and where two share one the end of its slug, too."""
+    known = {slug: record.label for part in parts for slug, record in part.judges.items()}
+    often = Counter(known.values())
+    labels = {s: label if often[label] == 1 else f"{label}, {s[-8:]}" for s, label in known.items()}
+    for part in parts:
+        part.labels.update({slug: labels[slug] for slug in part.judges})
 
 
 def _begin(part: Part, key: str, seed: Seed, scratch: Path) -> PartResults:

@@ -96,7 +96,6 @@ def _five(five: Mapping[str, Any]) -> Iterator[str]:
 def _published(report: Mapping[str, Any], dataset: str) -> Iterator[str]:
     """The paper's rows for this dataset, if it has any."""
     found = report["published"]
-    five = any(five["dataset"] == dataset for five in report["five"]) or dataset == "vcgbench"
     if dataset in DATASETS:
         head = [f"{what}, {found['judge']}" for what in ("accuracy %", "score")]
         rows = [
@@ -107,7 +106,7 @@ def _published(report: Mapping[str, Any], dataset: str) -> Iterator[str]:
             ]
             for row in found["table2"]
         ]
-    elif five:
+    elif dataset == "vcgbench":
         head = [f"{name}, {found['judge']}" for name in ASPECTS.values()]
         rows = [
             [row["method"], row["llm"], *(number(row[name], 2) for name in ASPECTS)]
@@ -115,10 +114,11 @@ def _published(report: Mapping[str, Any], dataset: str) -> Iterator[str]:
         ]
     else:
         return
-    name = f"Table 2, {DATASETS[dataset]}" if dataset in DATASETS else "Table 1"
-    yield f"### The paper's {name}, as printed"
+    mine, other = ("Table 2", "Table 1") if dataset in DATASETS else ("Table 1", "Table 2")
+    yield f"### {plain(dataset)} in the paper's {mine}, as printed"
     yield _table(["method", "LLM", *head], rows, words=2)
-    yield "\n".join(f"- {plain(note)}" for note in found["notes"])
+    notes = [note for note in found["notes"] if not note.startswith(f"{other}:")]
+    yield "\n".join(f"- {plain(note)}" for note in notes)
 
 
 def _differences(report: Mapping[str, Any]) -> Iterator[str]:

@@ -86,7 +86,7 @@ def _part_calls(part: PartResults, store: FeatureStore | None, folder: Path) -> 
         "dataset": part.part.dataset,
         "split": part.part.split,
         "aspects": part.aspects,
-        "judges": [{"slug": slug, "label": one.label} for slug, one in part.judges.items()],
+        "judges": [{"slug": slug, "label": label} for slug, label in part.labels.items()],
         "runs": [one.run.name for one in part.runs],
         "count": len(part.questions),
         "shard": SHARD,
