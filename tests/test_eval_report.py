@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def cells(markdown: str, heading: str) -> list[list[str]]:
 
 
 def test_report_json_has_the_numbers(tmp_path: Path) -> None:
-    # By type (spatial, temporal), two questions a video; the second seed of "b" is right everywhere.
+    # By type (spatial, temporal), two questions a video; "b"'s second seed is right everywhere.
     seeds = [save_judged(tmp_path / f"b{i}", answer_rows(p)) for i, p in enumerate((HALF, RED))]
     runs = [one("a", save_judged(tmp_path / "a0", answer_rows(HALF))), NamedRun("b", tuple(seeds))]
     out = tmp_path / "out"
@@ -218,16 +219,17 @@ def test_the_five_aspects_have_both_averages(tmp_path: Path) -> None:
         "consistency": 0.5,
     }
     assert row["mean_of_aspects"]["mean"] == 2.2  # (1 + 2 + 3 + 4.5 + 0.5) / 5
-    assert row["question_weighted"]["mean"] == 2.429  # (4 * 6 + 9 + 1) / 14
+    assert row["question_weighted"]["mean"] == 2.125  # (4 * 6 + 9 + 1) / 16
     assert all(table["rows"][0]["all"]["accuracy"] is None for table in report["tables"])
     text = (tmp_path / "out/report.md").read_text("utf-8")
     found = cells(text, "### vcgbench, the five aspects")[1]
-    assert [cell.split()[0] for cell in found[-2:]] == ["2.20", "2.43"]
+    assert [cell.split()[0] for cell in found[-2:]] == ["2.20", "2.12"]
     assert "RED-VILLM | LLaVA-7B | 2.57 | 2.64 | 3.13 | 2.21 | 2.39" in text
     console = Console(record=True, width=300, file=io.StringIO())
     console.print(terminal_table(report))
-    assert "4.50 [4.50..4.50]" not in console.export_text()  # one video has no spread
-    assert "4.50" in console.export_text()
+    text = console.export_text()
+    assert "4.50" in text
+    assert "4.50 [" not in text  # one video has no spread
 
 
 def test_csv_and_markdown_parse_back_to_the_same_numbers(tmp_path: Path) -> None:
@@ -260,16 +262,9 @@ def test_csv_and_markdown_parse_back_to_the_same_numbers(tmp_path: Path) -> None
     assert "<script" not in text
     assert "<img" not in text
     assert "](javascript" not in text
-    assert (
-        len(
-            {
-                line.replace("\\|", "").count("|")
-                for line in text.splitlines()
-                if "x onerror" in line and "demo, test" not in line
-            }
-        )
-        == 1
-    )
+    for block in text.split("\n\n"):
+        if block.startswith("| "):  # nothing in a cell ends it
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
 
 def test_curves_come_from_the_runs_own_log(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def _write_single(page: Path, new: Path, calls: Iterable[tuple[str, str]]) -> No
     new.replace(page)
 
 
-def _track(items: Iterable[_Item], what: str, total: float | None = None) -> Iterable[_Item]:
+def _track(items: Iterable[_Item], what: str, total: int | None = None) -> Iterable[_Item]:
     """A progress bar where somebody can see it move."""
     return track(items, what, total, transient=True, disable=not Console().is_terminal)
 
