@@ -420,6 +420,25 @@ def test_keys_walk_through_what_was_found(index: Path, load: Open) -> None:
     settle(page, 0)
 
 
+def test_the_chosen_row_is_in_sight(index: Path, load: Open) -> None:
+    page, _ = load(index.as_uri() + "#sample=q00140")
+    in_sight = """() => {
+      const row = document.querySelector(".list tr.current").getBoundingClientRect();
+      const box = document.querySelector(".list .scroll").getBoundingClientRect();
+      const head = document.querySelector(".list thead").getBoundingClientRect();
+      return head.bottom <= row.top + 1 && row.bottom <= box.bottom + 1;
+    }"""
+    assert page.evaluate(in_sight)
+    before = page.evaluate("document.querySelector('.list .scroll').scrollTop")
+    assert before > 0
+    page.keyboard.press("k")
+    expect(page.locator(".detail h3")).to_have_text("q00139")
+    assert page.evaluate("document.querySelector('.list .scroll').scrollTop") == before
+    page.evaluate("location.hash = '#sample=q00100'")
+    expect(page.locator(".detail h3")).to_have_text("q00100")
+    assert page.evaluate(in_sight)
+
+
 def test_letters_do_nothing_outside_the_sample_browser(index: Path, load: Open) -> None:
     page, _ = load(index.as_uri())
     page.locator("#contents a").first.focus()

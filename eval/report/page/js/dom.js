@@ -61,7 +61,7 @@ function table(caption, head, rows) {
       cells.map((cell, at) =>
         make("td", { class: head[at + 1].number ? "number" : null }, cell))));
   return make("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": caption },
-    make("table", {}, make("caption", {}, caption),
+    make("table", {}, make("caption", {}, make("span", {}, caption)),
       make("thead", {}, make("tr", {}, heads)), make("tbody", {}, bodies)));
 }
 

@@ -43,7 +43,9 @@ async function show(view) {
     view.found = found(view, index, state);
     view.at = chosen(view, index, state);
     view.told.textContent = `${count(view.found.length)} of ${count(index.ids.length)} questions`;
+    const top = view.list.querySelector(".scroll")?.scrollTop ?? 0;
     redraw(view.list, listOf(view, index, state), "[aria-current]");
+    scrollList(view.list, top);
     await showDetail(view, part, index, state, turn);
   } catch (error) {
     view.list.replaceChildren(make("p", { class: "problem", role: "alert" }, error.message));
@@ -56,6 +58,15 @@ function redraw(box, contents, within) {
   const focused = box.contains(document.activeElement);
   box.replaceChildren(...contents);
   if (focused) ((within && box.querySelector(within)) ?? box).focus({ preventScroll: within === undefined });
+}
+
+// The list stays where it was, as long as the chosen row is in sight there.
+function scrollList(list, top) {
+  const [box, row] = [list.querySelector(".scroll"), list.querySelector("tr.current")];
+  if (!box || !row) return;
+  const highest = row.offsetTop - list.querySelector("thead").offsetHeight;
+  const lowest = row.offsetTop + row.offsetHeight - box.clientHeight;
+  box.scrollTop = highest < lowest ? highest : Math.min(Math.max(top, lowest), highest);
 }
 
 // The state with everything that is not said, or not there, at its default.
