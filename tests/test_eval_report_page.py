@@ -92,6 +92,7 @@ def load(browser: Browser) -> Iterator[Open]:
     yield open_page
     for page, seen in opened:
         assert seen.dialogs == []
+        assert seen.problems == []
         page.close()
 
 
@@ -397,6 +398,7 @@ def test_back_and_forward_go_through_what_was_looked_at(index: Path, load: Open)
     settle(page, 150)
     page.locator("#contents a", has_text="Cost").click()  # a heading says nothing about samples
     page.wait_for_url("**#cost")
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert found(page) == 150
 
 
@@ -514,6 +516,8 @@ def test_a_video_plays_where_it_is_and_hides_where_it_is_broken(index: Path, loa
     video.evaluate("video => { video.play().catch(() => {}); }")
     expect(video).to_be_hidden()
     assert any("clip.webm" in url for url in seen.requests)
+    assert any("clip.webm" in problem for problem in seen.problems)
+    seen.problems.clear()
     page.evaluate("location.hash = '#sample=q00020'")
     expect(page.locator(".detail h3")).to_have_text("q00020")
     assert page.locator("video").count() == 0
@@ -561,6 +565,8 @@ def test_the_browser_itself_refuses_markup_scripts_and_strangers(index: Path, lo
         0,
         0,
     ]
+    assert seen.problems  # the console says each
+    seen.problems.clear()
 
 
 @pytest.mark.parametrize("name", ["p0-samples-0", "p0-index", "p0-frames-0", "report"])

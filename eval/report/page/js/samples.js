@@ -60,6 +60,7 @@ async function show(view) {
     const index = await load(`${part.key}-index`);
     if (turn !== view.drawn) return; // another address by now
     const state = settled(wanted, part, index);
+    view.index = index;
     if (view.part !== part) buildFilters(view, part, index);
     updateFilters(view, index, state);
     view.found = found(view, index, state);
@@ -161,7 +162,6 @@ function detailHead(view, index, state) {
       },
       name,
     );
-  view.index = index;
   return make(
     "div",
     { class: "head" },
