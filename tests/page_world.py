@@ -43,7 +43,7 @@ def qa_mark(run: int, judge: str, at: int) -> str:
 
 def score_mark(run: int, at: int) -> str:
     """Rounded score of one answer of the second part."""
-    return str((at + 2 * run) % 6)
+    return str((at * (run + 1) + run) % 6)
 
 
 def calls() -> dict[str, Any]:

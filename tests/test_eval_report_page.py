@@ -92,6 +92,7 @@ def load(browser: Browser) -> Iterator[Open]:
     yield open_page
     for page, seen in opened:
         assert seen.dialogs == []
+        assert seen.problems == []
         page.close()
 
 
@@ -397,6 +398,7 @@ def test_back_and_forward_go_through_what_was_looked_at(index: Path, load: Open)
     settle(page, 150)
     page.locator("#contents a", has_text="Cost").click()  # a heading says nothing about samples
     page.wait_for_url("**#cost")
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert found(page) == 150
 
 
@@ -418,6 +420,25 @@ def test_keys_walk_through_what_was_found(index: Path, load: Open) -> None:
     page.locator("[name=text]").press_sequentially("jk")
     assert page.locator("[name=text]").input_value() == "jk"
     settle(page, 0)
+
+
+def test_the_chosen_row_is_in_sight(index: Path, load: Open) -> None:
+    page, _ = load(index.as_uri() + "#sample=q00140")
+    in_sight = """() => {
+      const row = document.querySelector(".list tr.current").getBoundingClientRect();
+      const box = document.querySelector(".list .scroll").getBoundingClientRect();
+      const head = document.querySelector(".list thead").getBoundingClientRect();
+      return head.bottom <= row.top + 1 && row.bottom <= box.bottom + 1;
+    }"""
+    assert page.evaluate(in_sight)
+    before = page.evaluate("document.querySelector('.list .scroll').scrollTop")
+    assert before > 0
+    page.keyboard.press("k")
+    expect(page.locator(".detail h3")).to_have_text("q00139")
+    assert page.evaluate("document.querySelector('.list .scroll').scrollTop") == before
+    page.evaluate("location.hash = '#sample=q00100'")
+    expect(page.locator(".detail h3")).to_have_text("q00100")
+    assert page.evaluate(in_sight)
 
 
 def test_letters_do_nothing_outside_the_sample_browser(index: Path, load: Open) -> None:
@@ -495,6 +516,8 @@ def test_a_video_plays_where_it_is_and_hides_where_it_is_broken(index: Path, loa
     video.evaluate("video => { video.play().catch(() => {}); }")
     expect(video).to_be_hidden()
     assert any("clip.webm" in url for url in seen.requests)
+    assert any("clip.webm" in problem for problem in seen.problems)
+    seen.problems.clear()
     page.evaluate("location.hash = '#sample=q00020'")
     expect(page.locator(".detail h3")).to_have_text("q00020")
     assert page.locator("video").count() == 0
@@ -542,6 +565,8 @@ def test_the_browser_itself_refuses_markup_scripts_and_strangers(index: Path, lo
         0,
         0,
     ]
+    assert seen.problems  # the console says each
+    seen.problems.clear()
 
 
 @pytest.mark.parametrize("name", ["p0-samples-0", "p0-index", "p0-frames-0", "report"])

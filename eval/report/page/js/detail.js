@@ -4,19 +4,33 @@ async function sampleDetail(part, index, at, runs) {
   const shard = Math.floor(at / part.shard);
   const samples = await load(`${part.key}-samples-${shard}`);
   const sample = samples[at - shard * part.shard];
-  if (sample?.id !== index.ids[at]) throw new Error("index and samples do not fit: build the report again");
+  if (sample?.id !== index.ids[at])
+    throw new Error("index and samples do not fit: build the report again");
   return [
     make("p", { class: "soft" }, `video ${sample.video}`, sample.type ? ` · ${sample.type}` : ""),
-    frameStrip(part, index, at), videoOf(index.paths[index.video[at]]),
-    facts([["question", sample.question], ["other wording", sample.question2], ["reference", sample.answer]]),
-    make("div", { class: "answers" },
-      runs.filter((run) => sample.runs[run]).map((run) => answerCard(part, run, sample.runs[run]))),
+    frameStrip(part, index, at),
+    videoOf(index.paths[index.video[at]]),
+    facts([
+      ["question", sample.question],
+      ["other wording", sample.question2],
+      ["reference", sample.answer],
+    ]),
+    make(
+      "div",
+      { class: "answers" },
+      runs.filter((run) => sample.runs[run]).map((run) => answerCard(part, run, sample.runs[run])),
+    ),
   ];
 }
 
 function facts(pairs) {
-  return make("dl", {}, pairs.filter(([, text]) => text !== null && text !== undefined).flatMap(([name, text]) =>
-    [make("dt", {}, name), said("dd", text, { class: "text" })]));
+  return make(
+    "dl",
+    {},
+    pairs
+      .filter(([, text]) => text !== null && text !== undefined)
+      .flatMap(([name, text]) => [make("dt", {}, name), said("dd", text, { class: "text" })]),
+  );
 }
 
 // The frames come when their file has been read; one that cannot be read is said.
@@ -24,12 +38,24 @@ function frameStrip(part, index, at) {
   const video = index.video[at];
   const shard = index.frame_at[video];
   if (shard < 0) return null;
-  const strip = make("div", { class: "frames", role: "group", "aria-label": "frames in order of time" });
-  load(`${part.key}-frames-${shard}`).then((frames) => {
-    const jpegs = frames[index.videos[video]] ?? [];
-    strip.append(...jpegs.map((jpeg, number) => make("img", {
-      src: `data:image/jpeg;base64,${jpeg}`, alt: `frame ${number + 1} of ${jpegs.length}` })));
-  }).catch((error) => strip.replaceWith(make("p", { class: "problem" }, error.message)));
+  const strip = make("div", {
+    class: "frames",
+    role: "group",
+    "aria-label": "frames in order of time",
+  });
+  load(`${part.key}-frames-${shard}`)
+    .then((frames) => {
+      const jpegs = frames[index.videos[video]] ?? [];
+      strip.append(
+        ...jpegs.map((jpeg, number) =>
+          make("img", {
+            src: `data:image/jpeg;base64,${jpeg}`,
+            alt: `frame ${number + 1} of ${jpegs.length}`,
+          }),
+        ),
+      );
+    })
+    .catch((error) => strip.replaceWith(make("p", { class: "problem" }, error.message)));
   return strip;
 }
 
@@ -37,19 +63,34 @@ function frameStrip(part, index, at) {
 function videoOf(path) {
   if (path === null || path === undefined) return null;
   if (path.startsWith("file:") && location.protocol !== "file:") return null;
-  const player = make("video", { controls: true, preload: "none", src: path, "aria-label": "the video" });
-  player.addEventListener("error", () => { player.hidden = true; });
+  const player = make("video", {
+    controls: true,
+    preload: "none",
+    src: path,
+    "aria-label": "the video",
+  });
+  player.addEventListener("error", () => {
+    player.hidden = true;
+  });
   return player;
 }
 
 function answerCard(part, run, one) {
-  return make("article", { class: "answer" }, make("h4", {}, run),
+  return make(
+    "article",
+    { class: "answer" },
+    make("h4", {}, run),
     one.lost !== null
       ? make("p", { class: "problem" }, `lost: ${one.lost}`)
-      : [said("p", one.pred, { class: "text pred" }),
-        one.pred2 === null ? null : said("p", one.pred2, { class: "text pred", "aria-label": "to the other wording" })],
+      : [
+          said("p", one.pred, { class: "text pred" }),
+          one.pred2 === null
+            ? null
+            : said("p", one.pred2, { class: "text pred", "aria-label": "to the other wording" }),
+        ],
     make("p", { class: "soft" }, overlapText(one)),
-    Object.entries(one.verdicts).map(([key, verdict]) => verdictBox(part, key, verdict)));
+    Object.entries(one.verdicts).map(([key, verdict]) => verdictBox(part, key, verdict)),
+  );
 }
 
 function overlapText(one) {
@@ -63,17 +104,32 @@ function overlapText(one) {
 }
 
 function seedsText(one) {
-  return one.right_seeds === null ? `first of ${one.seeds} seeds` : `${one.right_seeds} of ${one.seeds} seeds right`;
+  return one.right_seeds === null
+    ? `first of ${one.seeds} seeds`
+    : `${one.right_seeds} of ${one.seeds} seeds right`;
 }
 
 function verdictBox(part, key, verdict) {
   const reply = verdict.reply
-    ? make("details", {}, make("summary", {}, "the judge’s words"), said("p", verdict.reply, { class: "text" }))
+    ? make(
+        "details",
+        {},
+        make("summary", {}, "the judge’s words"),
+        said("p", verdict.reply, { class: "text" }),
+      )
     : null;
-  return make("div", { class: "verdict" },
-    make("p", {}, make("span", { class: verdictClass(verdict) }, verdictText(verdict)),
-      make("span", { class: "soft" }, ` ${keyLabel(part, key)}`)),
-    verdict.reason ? said("p", verdict.reason, { class: "soft text" }) : null, reply);
+  return make(
+    "div",
+    { class: "verdict" },
+    make(
+      "p",
+      {},
+      make("span", { class: verdictClass(verdict) }, verdictText(verdict)),
+      make("span", { class: "soft" }, ` ${keyLabel(part, key)}`),
+    ),
+    verdict.reason ? said("p", verdict.reason, { class: "soft text" }) : null,
+    reply,
+  );
 }
 
 function verdictText(verdict) {

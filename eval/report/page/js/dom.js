@@ -54,20 +54,40 @@ function said(tag, text, attributes = {}) {
 // a cell is a text, an element or a list of both.
 function table(caption, head, rows) {
   const heads = head.map(({ text, note, number }) =>
-    make("th", { scope: "col", class: number ? "number" : null }, text,
-      note ? make("small", {}, note) : null));
+    make(
+      "th",
+      { scope: "col", class: number ? "number" : null },
+      text,
+      note ? make("small", {}, note) : null,
+    ),
+  );
   const bodies = rows.map(([first, ...cells]) =>
-    make("tr", {}, make("th", { scope: "row" }, first),
-      cells.map((cell, at) =>
-        make("td", { class: head[at + 1].number ? "number" : null }, cell))));
-  return make("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": caption },
-    make("table", {}, make("caption", {}, caption),
-      make("thead", {}, make("tr", {}, heads)), make("tbody", {}, bodies)));
+    make(
+      "tr",
+      {},
+      make("th", { scope: "row" }, first),
+      cells.map((cell, at) => make("td", { class: head[at + 1].number ? "number" : null }, cell)),
+    ),
+  );
+  return make(
+    "div",
+    { class: "scroll", role: "region", tabindex: "0", "aria-label": caption },
+    make(
+      "table",
+      {},
+      make("caption", {}, make("span", {}, caption)),
+      make("thead", {}, make("tr", {}, heads)),
+      make("tbody", {}, bodies),
+    ),
+  );
 }
 
 function choice(label, name, options, chosen, changed) {
-  const select = make("select", { name, change: () => changed(select.value) },
-    options.map(([value, text]) => make("option", { value }, text)));
+  const select = make(
+    "select",
+    { name, change: () => changed(select.value) },
+    options.map(([value, text]) => make("option", { value }, text)),
+  );
   select.value = chosen;
   return make("label", { class: "control" }, make("span", {}, label), select);
 }

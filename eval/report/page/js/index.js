@@ -1,14 +1,22 @@
 // The columns of a part: which samples pass the filters.
 
 const MARKS = {
-  "+": ["✓", "right"], "-": ["✗", "wrong"], l: ["lost", "no answer"],
-  p: ["unread", "the judge’s reply could not be read"], a: ["failed", "the judge could not be reached"],
-  r: ["refused", "the judge refused"], n: ["not asked", "the judge was not asked"], " ": ["", "no verdict"],
+  "+": ["✓", "right"],
+  "-": ["✗", "wrong"],
+  l: ["lost", "no answer"],
+  p: ["unread", "the judge’s reply could not be read"],
+  a: ["failed", "the judge could not be reached"],
+  r: ["refused", "the judge refused"],
+  n: ["not asked", "the judge was not asked"],
+  " ": ["", "no verdict"],
 };
 const OUTCOMES = {
-  right: ["judged right", "+"], wrong: ["judged wrong", "-"],
-  low: ["score 0 to 2", "012"], high: ["score 3 to 5", "345"],
-  failed: ["failed: no usable verdict", "parn"], lost: ["lost: no answer", "l"],
+  right: ["judged right", "+"],
+  wrong: ["judged wrong", "-"],
+  low: ["score 0 to 2", "012"],
+  high: ["score 3 to 5", "345"],
+  failed: ["failed: no usable verdict", "parn"],
+  lost: ["lost: no answer", "l"],
 };
 const FAR = 2; // scores that differ by so much disagree
 
@@ -22,12 +30,14 @@ function outcomesOf(index, key) {
   for (const marks of Object.values(index.marks)) {
     for (const character of marks[key] ?? "") seen.add(character);
   }
-  return Object.keys(OUTCOMES).filter((name) => [...OUTCOMES[name][1]].some((one) => seen.has(one)));
+  return Object.keys(OUTCOMES).filter((name) =>
+    [...OUTCOMES[name][1]].some((one) => seen.has(one)),
+  );
 }
 
 // Two marks that are both verdicts and say different things.
 function disagree(a, b) {
-  if (isVerdict(a) && isVerdict(b) && (isScore(a) === isScore(b))) {
+  if (isVerdict(a) && isVerdict(b) && isScore(a) === isScore(b)) {
     return isScore(a) ? Math.abs(a - b) >= FAR : a !== b;
   }
   return false;
@@ -45,8 +55,11 @@ function isVerdict(mark) {
 // chosen: {key, type, run, outcome, a, b, judge, text}; an empty string filters nothing.
 function passing(index, chosen) {
   const tests = [
-    typeTest(index, chosen), outcomeTest(index, chosen), runsTest(index, chosen),
-    judgesTest(index, chosen), textTest(index, chosen),
+    typeTest(index, chosen),
+    outcomeTest(index, chosen),
+    runsTest(index, chosen),
+    judgesTest(index, chosen),
+    textTest(index, chosen),
   ].filter(Boolean);
   const found = [];
   for (let at = 0; at < index.ids.length; at++) {
@@ -83,7 +96,10 @@ function runsTest(index, { key, a, b }) {
 function judgesTest(index, { key, judge, run }) {
   if (!judge) return null;
   const runs = run ? [run] : Object.keys(index.marks);
-  const pairs = runs.map((name) => [index.marks[name]?.[key] ?? "", index.marks[name]?.[judge] ?? ""]);
+  const pairs = runs.map((name) => [
+    index.marks[name]?.[key] ?? "",
+    index.marks[name]?.[judge] ?? "",
+  ]);
   return (at) => pairs.some(([first, second]) => disagree(first[at], second[at]));
 }
 
@@ -92,6 +108,6 @@ function textTest(index, { text }) {
   const wanted = text.toLowerCase();
   index.lowerIds ??= index.ids.map((id) => id.toLowerCase());
   index.lowerVideos ??= index.videos.map((name) => name.toLowerCase());
-  return (at) => index.lowerIds[at].includes(wanted) ||
-    index.lowerVideos[index.video[at]].includes(wanted);
+  return (at) =>
+    index.lowerIds[at].includes(wanted) || index.lowerVideos[index.video[at]].includes(wanted);
 }

@@ -6,14 +6,28 @@ function publishedRows(published, dataset) {
   if (!rows.length) return [];
   const number = generative ? 1 : 2;
   const columns = generative ? scoresAsPrinted(rows) : accuracyAsPrinted(dataset);
-  const head = [{ text: "method" }, { text: "LLM" },
-    ...columns.map(({ text }) => ({ text, note: published.judge, number: true }))];
+  const head = [
+    { text: "method" },
+    { text: "LLM" },
+    ...columns.map(({ text }) => ({ text, note: published.judge, number: true })),
+  ];
   const cells = rows.map((row) => [row.method, row.llm, ...columns.map(({ value }) => value(row))]);
-  const caption = `${dataset} as printed in the paper (Table ${number}), judged by GPT-3.5: ` +
+  const caption =
+    `${dataset} as printed in the paper (Table ${number}), judged by GPT-3.5: ` +
     "not comparable with the numbers above, which another judge gave";
   const notes = published.notes.filter((note) => !note.startsWith(`Table ${3 - number}:`));
-  return [make("div", { class: "published" }, table(caption, head, cells),
-    make("ul", { class: "notes" }, notes.map((note) => make("li", {}, note))))];
+  return [
+    make(
+      "div",
+      { class: "published" },
+      table(caption, head, cells),
+      make(
+        "ul",
+        { class: "notes" },
+        notes.map((note) => make("li", {}, note)),
+      ),
+    ),
+  ];
 }
 
 function scoresAsPrinted(rows) {

@@ -1,11 +1,18 @@
 // The numbers: a section a benchmark, with the paper's rows beside ours.
 
 function resultsSection(report) {
-  const section = make("section", { id: "results", "aria-labelledby": "results-head" },
+  const section = make(
+    "section",
+    { id: "results", "aria-labelledby": "results-head" },
     make("h2", { id: "results-head", tabindex: "-1" }, "Results"),
-    make("p", {}, "In square brackets: the 95 % interval, a cluster bootstrap that draws whole " +
-      "videos, over the mean of a run’s seeds. It covers the choice of test videos, not the choice " +
-      "of seeds. Where too few questions were judged there is no number, and the reason is given."));
+    make(
+      "p",
+      {},
+      "In square brackets: the 95 % interval, a cluster bootstrap that draws whole " +
+        "videos, over the mean of a run’s seeds. It covers the choice of test videos, not the choice " +
+        "of seeds. Where too few questions were judged there is no number, and the reason is given.",
+    ),
+  );
   for (const dataset of unique(report.tables.map((one) => one.dataset))) {
     section.append(datasetResults(report, dataset));
   }
@@ -19,8 +26,10 @@ function datasetResults(report, dataset) {
     box.append(...accuracyTable(one), typeBars(one));
   }
   for (const scored of groupedByJudge(tables.filter((each) => each.aspect !== "qa"))) {
-    const five = report.five.find((one) =>
-      one.dataset === dataset && one.judge_slug === scored[0].judge_slug && one.rows.length);
+    const five = report.five.find(
+      (one) =>
+        one.dataset === dataset && one.judge_slug === scored[0].judge_slug && one.rows.length,
+    );
     box.append(...(five ? fiveResults(five, scored) : [scoreTable(scored)]));
     box.append(...scored.filter((one) => typesOf(one).length > 1).map(typeBars));
   }
@@ -30,7 +39,8 @@ function datasetResults(report, dataset) {
 
 function groupedByJudge(tables) {
   return unique(tables.map((one) => one.judge_slug)).map((slug) =>
-    tables.filter((one) => one.judge_slug === slug));
+    tables.filter((one) => one.judge_slug === slug),
+  );
 }
 
 // Every type, and all questions where that says something more.
@@ -49,16 +59,22 @@ function accuracyTable(one) {
   const alone = (text) => ({ text, note: "no judge", number: true });
   const several = types.length > 1;
   const head = [
-    { text: "run" }, { text: "seeds", number: true },
+    { text: "run" },
+    { text: "seeds", number: true },
     ...types.map((type) => judged(`${type} %`)),
     ...(several ? [judged("mean of types %")] : []),
-    judged("score, 0 to 5"), alone("exact match %"), alone("token F1 %"),
+    judged("score, 0 to 5"),
+    alone("exact match %"),
+    alone("token F1 %"),
   ];
   const rows = one.rows.map((row) => [
-    row.name, seedsCell(row),
+    row.name,
+    seedsCell(row),
     ...types.map((type) => percentCell(scoreOf(row, type))),
     ...(several ? [fixed(row.macro, 1)] : []),
-    scoreCell(row.all), fixed(row.all.exact, 1), fixed(row.all.f1, 1),
+    scoreCell(row.all),
+    fixed(row.all.exact, 1),
+    fixed(row.all.f1, 1),
   ]);
   const caption = `${one.dataset}, split ${one.split}: accuracy in percent by type of question, judge ${one.judge}`;
   return [...refusals(one), table(caption, head, rows)];
@@ -78,17 +94,30 @@ function scoreCell(score) {
 }
 
 function refusals(one) {
-  return one.rows.filter((row) => row.refused).map((row) =>
-    make("p", { class: "problem" }, make("strong", {}, row.name),
-      ` (${whichTable(one)}): ${row.refused}`));
+  return one.rows
+    .filter((row) => row.refused)
+    .map((row) =>
+      make(
+        "p",
+        { class: "problem" },
+        make("strong", {}, row.name),
+        ` (${whichTable(one)}): ${row.refused}`,
+      ),
+    );
 }
 
 // Scores of aspects that were not all judged: a column each.
 function scoreTable(tables) {
   const names = unique(tables.flatMap((one) => one.rows.map((row) => row.name)));
   const row = (one, name) => one.rows.find((each) => each.name === name);
-  const head = [{ text: "run" }, ...tables.map((one) => (
-    { text: `${one.aspect} (${one.split})`, note: one.judge, number: true }))];
+  const head = [
+    { text: "run" },
+    ...tables.map((one) => ({
+      text: `${one.aspect} (${one.split})`,
+      note: one.judge,
+      number: true,
+    })),
+  ];
   const rows = names.map((name) => [name, ...tables.map((one) => scoreCell(row(one, name)?.all))]);
   const caption = `${tables[0].dataset}: scores, 0 to 5, judge ${tables[0].judge}`;
   return make("div", {}, tables.flatMap(refusals), table(caption, head, rows));
@@ -97,11 +126,19 @@ function scoreTable(tables) {
 function fiveResults(five, tables) {
   const aspects = Object.keys(five.rows[0].aspects);
   const judged = (text) => ({ text, note: five.judge, number: true });
-  const head = [{ text: "run" }, { text: "seeds", number: true }, ...aspects.map(judged),
-    judged("mean of the five"), judged("mean over questions")];
+  const head = [
+    { text: "run" },
+    { text: "seeds", number: true },
+    ...aspects.map(judged),
+    judged("mean of the five"),
+    judged("mean over questions"),
+  ];
   const rows = five.rows.map((row) => [
-    row.name, count(row.seeds), ...aspects.map((aspect) => scoreCell(row.aspects[aspect])),
-    meanCell(row.mean_of_aspects), meanCell(row.question_weighted),
+    row.name,
+    count(row.seeds),
+    ...aspects.map((aspect) => scoreCell(row.aspects[aspect])),
+    meanCell(row.mean_of_aspects),
+    meanCell(row.question_weighted),
   ]);
   const caption = `${five.dataset}: scores of the five aspects, 0 to 5, judge ${five.judge}`;
   return [...tables.flatMap(refusals), table(caption, head, rows), fiveChart(five)];

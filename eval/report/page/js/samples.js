@@ -6,18 +6,40 @@ const MOST_SHOWN = 4; // runs side by side, unless more are asked for
 function samplesSection(parts) {
   if (!parts.length) return null;
   const view = {
-    parts, drawn: 0, // the part whose controls are shown, and how often things were drawn
-    filters: make("form", { class: "filters", role: "search", "aria-label": "filters", submit: (event) => event.preventDefault() }),
+    parts,
+    drawn: 0, // how often things were drawn
+    filters: make("form", {
+      class: "filters",
+      role: "search",
+      "aria-label": "filters",
+      submit: (event) => event.preventDefault(),
+    }),
     told: make("p", { id: "found", role: "status", "aria-live": "polite" }),
     list: make("div", { class: "list", tabindex: "-1" }),
-    detail: make("article", { class: "detail", tabindex: "-1", "aria-label": "the chosen question" }),
+    detail: make("article", {
+      class: "detail",
+      tabindex: "-1",
+      "aria-label": "the chosen question",
+    }),
   };
-  const section = make("section", { id: "samples", "aria-labelledby": "samples-head", keydown: (event) => onKey(view, event) },
+  const section = make(
+    "section",
+    { id: "samples", "aria-labelledby": "samples-head", keydown: (event) => onKey(view, event) },
     make("h2", { id: "samples-head" }, "Questions and answers"),
-    make("p", {}, "With several seeds the words and verdicts are those of the first. Keys: ",
-      make("kbd", {}, "j"), " and ", make("kbd", {}, "k"), " (in the list also the arrows) go to the next and " +
-      "the previous question. The address of this page always leads back to what it shows."),
-    view.filters, view.told, make("div", { class: "browser" }, view.list, view.detail));
+    make(
+      "p",
+      {},
+      "With several seeds the words and verdicts are those of the first. Keys: ",
+      make("kbd", {}, "j"),
+      " and ",
+      make("kbd", {}, "k"),
+      " (in the list also the arrows) go to the next and " +
+        "the previous question. The address of this page always leads back to what it shows.",
+    ),
+    view.filters,
+    view.told,
+    make("div", { class: "browser" }, view.list, view.detail),
+  );
   addEventListener("hashchange", () => isState(location.hash) && show(view));
   show(view).then(() => location.hash.includes("=") && reveal(view));
   return section;
@@ -38,14 +60,18 @@ async function show(view) {
     const index = await load(`${part.key}-index`);
     if (turn !== view.drawn) return; // another address by now
     const state = settled(wanted, part, index);
+    view.index = index;
     if (view.part !== part) buildFilters(view, part, index);
     updateFilters(view, index, state);
     view.found = found(view, index, state);
     view.at = chosen(view, index, state);
     view.told.textContent = `${count(view.found.length)} of ${count(index.ids.length)} questions`;
+    const top = view.list.querySelector(".scroll")?.scrollTop ?? 0;
     redraw(view.list, listOf(view, index, state), "[aria-current]");
+    scrollList(view.list, top);
     await showDetail(view, part, index, state, turn);
   } catch (error) {
+    if (turn !== view.drawn) return;
     view.list.replaceChildren(make("p", { class: "problem", role: "alert" }, error.message));
     view.detail.replaceChildren();
   }
@@ -55,7 +81,8 @@ async function show(view) {
 function redraw(box, contents, within) {
   const focused = box.contains(document.activeElement);
   box.replaceChildren(...contents);
-  if (focused) ((within && box.querySelector(within)) ?? box).focus({ preventScroll: within === undefined });
+  if (focused)
+    ((within && box.querySelector(within)) ?? box).focus({ preventScroll: within === undefined });
 }
 
 // The state with everything that is not said, or not there, at its default.
@@ -63,7 +90,9 @@ function settled(state, part, index) {
   const keys = keysOf(index);
   const known = state.show.filter((run) => part.runs.includes(run));
   return {
-    ...state, part: part.key, key: keys.includes(state.key) ? state.key : keys[0],
+    ...state,
+    part: part.key,
+    key: keys.includes(state.key) ? state.key : keys[0],
     show: known.length ? known : part.runs.slice(0, MOST_SHOWN),
   };
 }
@@ -92,7 +121,9 @@ function chosen(view, index, state) {
 function pageOf(view, state) {
   const last = Math.max(0, Math.ceil(view.found.length / PAGE) - 1);
   if (state.page) return Math.min(Math.max(0, Number(state.page) - 1 || 0), last);
-  return state.sample && view.at >= 0 ? Math.min(Math.floor(rank(view.found, view.at) / PAGE), last) : 0;
+  return state.sample && view.at >= 0
+    ? Math.min(Math.floor(rank(view.found, view.at) / PAGE), last)
+    : 0;
 }
 
 // How many of the sorted numbers are below `at`.
@@ -106,70 +137,47 @@ function rank(numbers, at) {
   return low;
 }
 
-function listOf(view, index, state) {
-  if (!view.found.length) return [make("p", {}, "No question passes these filters.")];
-  const page = pageOf(view, state);
-  const rows = view.found.slice(page * PAGE, (page + 1) * PAGE).map((at) => listRow(view, index, state, at));
-  const typed = index.types.some((type) => type !== "");
-  const heads = ["question", "video", ...(typed ? ["type"] : []), ...state.show];
-  return [
-    make("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "list of questions" },
-      make("table", {}, make("caption", { class: "unseen" }, "Questions that pass the filters, with the verdict on each run"),
-        make("thead", {}, make("tr", {}, heads.map((text) => make("th", { scope: "col" }, clamped(text))))),
-        make("tbody", {}, rows))),
-    pager(page, Math.ceil(view.found.length / PAGE)),
-  ];
-}
-
-function listRow(view, index, state, at) {
-  const link = make("a", {
-    href: hashOf({ ...state, sample: index.ids[at], page: "" }), "aria-current": at === view.at ? "true" : null,
-  }, index.ids[at]);
-  const type = index.types[index.type[at]];
-  return make("tr", { class: at === view.at ? "current" : null },
-    make("th", { scope: "row" }, link), make("td", {}, clamped(index.videos[index.video[at]])),
-    index.types.some((one) => one !== "") ? make("td", {}, clamped(type)) : null,
-    state.show.map((run) => make("td", {}, markBadge(index.marks[run]?.[state.key]?.[at] ?? " "))));
-}
-
-// Long names take two lines here, and are read in full when pointed at.
-function clamped(text) {
-  return make("span", { class: "clamped", title: text }, text);
-}
-
-function markBadge(character) {
-  const [text, meaning] = markText(character);
-  const look = character === "+" ? "right" : character === "-" ? "wrong" : isScore(character) ? "score" : "missing";
-  return make("span", { class: look, title: meaning, role: text ? "img" : null, "aria-label": text ? meaning : null }, text);
-}
-
-function pager(page, pages) {
-  const to = (name, target, able) =>
-    make("button", { type: "button", disabled: !able, click: () => go({ page: String(target + 1), sample: "" }) }, name);
-  return make("nav", { class: "pager", "aria-label": "pages of the list" },
-    to("previous page", page - 1, page > 0), make("span", {}, `page ${count(page + 1)} of ${count(pages)}`),
-    to("next page", page + 1, page + 1 < pages));
-}
-
 async function showDetail(view, part, index, state, turn) {
   if (view.at < 0) {
     const words = state.sample ? `There is no question ${state.sample} in this benchmark.` : "";
     view.detail.replaceChildren(make("p", {}, words));
     return;
   }
-  const body = await sampleDetail(part, index, view.at, state.show).catch((error) =>
-    [make("p", { class: "problem", role: "alert" }, error.message)]);
-  if (turn === view.drawn) redraw(view.detail, [detailHead(view, index, state), ...body.filter(Boolean)]);
+  const body = await sampleDetail(part, index, view.at, state.show).catch((error) => [
+    make("p", { class: "problem", role: "alert" }, error.message),
+  ]);
+  if (turn === view.drawn)
+    redraw(view.detail, [detailHead(view, index, state), ...body.filter(Boolean)]);
 }
 
 function detailHead(view, index, state) {
-  const step = (name, key, by) => make("button", {
-    type: "button", "aria-keyshortcuts": key, disabled: neighbour(view, by) === undefined, click: () => walk(view, index, by),
-  }, name);
-  view.index = index;
-  return make("div", { class: "head" }, make("h3", {}, index.ids[view.at]), make("div", { class: "pager" },
-    step("previous (k)", "k", -1), step("next (j)", "j", 1),
-    make("a", { href: hashOf({ ...state, sample: index.ids[view.at], page: "" }) }, "link to this")));
+  const step = (name, key, by) =>
+    make(
+      "button",
+      {
+        type: "button",
+        "aria-keyshortcuts": key,
+        disabled: neighbour(view, by) === undefined,
+        click: () => walk(view, index, by),
+      },
+      name,
+    );
+  return make(
+    "div",
+    { class: "head" },
+    make("h3", {}, index.ids[view.at]),
+    make(
+      "div",
+      { class: "pager" },
+      step("previous (k)", "k", -1),
+      step("next (j)", "j", 1),
+      make(
+        "a",
+        { href: hashOf({ ...state, sample: index.ids[view.at], page: "" }) },
+        "link to this",
+      ),
+    ),
+  );
 }
 
 // The next or previous of what was found; the sample itself need not be among it.
@@ -185,7 +193,8 @@ function walk(view, index, by) {
 }
 
 function onKey(view, event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select"))
+    return;
   const inList = view.list.contains(event.target);
   const by = { j: 1, k: -1, ...(inList ? { ArrowDown: 1, ArrowUp: -1 } : {}) }[event.key];
   if (!by || !view.index) return;

@@ -27,8 +27,10 @@ function byScript(name) {
     const script = document.createElement("script");
     waiting.set(name, resolve);
     script.addEventListener("error", () =>
-      reject(new Error(`${file} is missing or cannot be read: copy the whole folder`)));
-    script.addEventListener("load", () => { // changes nothing where the value has arrived
+      reject(new Error(`${file} is missing or cannot be read: copy the whole folder`)),
+    );
+    script.addEventListener("load", () => {
+      // changes nothing where the value has arrived
       reject(new Error(`${file} is damaged: build the report again`));
       script.remove();
     });

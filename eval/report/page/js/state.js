@@ -2,8 +2,18 @@
 // so do back and forward.
 
 const NOTHING = {
-  part: "", key: "", type: "", run: "", outcome: "", a: "", b: "", judge: "", text: "",
-  sample: "", page: "", show: [],
+  part: "",
+  key: "",
+  type: "",
+  run: "",
+  outcome: "",
+  a: "",
+  b: "",
+  judge: "",
+  text: "",
+  sample: "",
+  page: "",
+  show: [],
 };
 
 function readState() {
