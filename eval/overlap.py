@@ -17,9 +17,20 @@ def normalise(text: str) -> str:
     An answer that is nothing but an article ("A", as an option) or punctuation stays as it is.
     """
     lowered = " ".join(unicodedata.normalize("NFKC", text).lower().split())
-    plain = "".join(c for c in lowered if not unicodedata.category(c).startswith("P"))
+    plain = lowered.translate(_WITHOUT_PUNCTUATION)
     without_articles = " ".join(_ARTICLES.sub(" ", plain).split())
     return without_articles or plain.strip() or lowered
+
+
+class _WithoutPunctuation(dict[int, int | None]):
+    """For str.translate; a character is looked up in Unicode's tables once."""
+
+    def __missing__(self, code: int) -> int | None:
+        punctuation = unicodedata.category(chr(code)).startswith("P")
+        return self.setdefault(code, None if punctuation else code)
+
+
+_WITHOUT_PUNCTUATION = _WithoutPunctuation()
 
 
 def token_f1(pred: str, answer: str) -> float:
