@@ -42,7 +42,7 @@ def resolve_checkpoint(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        patterns = ["*.json", "*.safetensors", "*.bin", "*.model", "*.tiktoken"]
+        patterns = ["*.json", "*.jinja", "*.safetensors", "*.bin", "*.model", "*.tiktoken"]
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(

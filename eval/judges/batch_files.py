@@ -1,0 +1,82 @@
+"""Files of requests in the Batch API's form, and what became of each.
+
+requests-0001.jsonl         a request a line; custom_id is its key
+requests-0001.state.json    written before and after each step that costs
+requests-0001.output.jsonl  what vLLM's `run_batch` made of it, if that was how it was answered
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from features.durable import replace_file
+from features.errors import RedVillmError
+from features.spec import SCHEMA_VERSION, check_schema
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """What became of a file."""
+
+    schema: int = SCHEMA_VERSION
+    answered: dict[str, int] = field(default_factory=dict)
+    """Replies to its keys in the ledger when it was written, where there were any."""
+    token: str | None = None
+    """Set before anything is sent; in the batch's metadata."""
+    file_id: str | None = None
+    batch_id: str | None = None
+    collected: bool = False
+
+    @property
+    def under_way(self) -> bool:
+        """It may have been handed in, and what came back is not in the ledger."""
+        return self.token is not None and not self.collected
+
+
+def batch_files(folder: Path) -> list[Path]:
+    """Files of requests in a folder, the oldest first."""
+    return sorted(folder.glob(f"requests-{'[0-9]' * 4}.jsonl"))
+
+
+def batch_lines(file: Path) -> Iterator[tuple[str, bytes]]:
+    """(key, line) of the requests in a file."""
+    with file.open("rb") as lines:
+        for line in lines:
+            yield json.loads(line)["custom_id"], line
+
+
+def local_output(file: Path) -> Path:
+    """Where the answers lie when no server was asked."""
+    return file.with_suffix(".output.jsonl")
+
+
+def state_path(file: Path) -> Path:
+    """Where the state of a file lies."""
+    return file.with_suffix(".state.json")
+
+
+def read_state(file: Path) -> BatchState:
+    """The state of a file.
+
+    Raises:
+        RedVillmError: missing or damaged.
+    """
+    path = state_path(file)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        check_schema(record, path)
+        return BatchState(**record)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, RedVillmError):
+            raise
+        raise RedVillmError("cannot read the state of a batch", where=path, got=error) from error
+
+
+def write_state(file: Path, state: BatchState) -> BatchState:
+    """Record and return it."""
+    text = json.dumps(asdict(state), indent=1) + "\n"
+    replace_file(state_path(file), text.encode(), "batch-state")
+    return state
