@@ -6,14 +6,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import same
+from naive_bootstrap import naive_bootstrap, naive_interval, naive_resamples, numbers
+from records import failed, ok, same
 
 from eval import bootstrap
-from eval.bootstrap import bootstrap_columns, bootstrap_mean_of_columns, cluster_bootstrap
 from eval.judges.base import Outcome, Verdict
 from eval.metrics import (
     Overlap,
@@ -27,137 +26,13 @@ from eval.metrics import (
     score_by_type,
     withhold,
 )
-from eval.scores import Agreement, Difference, Estimate, TypeScore
-from features.config import Aspect
+from eval.scores import Difference, Estimate, TypeScore
 from features.errors import RedVillmError
 
-Interval = tuple[float, float, float]
 NOTHING = Estimate(None, None, None)
 
 
-def naive_resamples(videos: Sequence[str], seed: int, resamples: int) -> list[list[int]]:
-    """The questions of each resample, one video at a time; only the draws are numpy's."""
-    names = sorted(set(videos))
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(resamples):
-        drawn: list[int] = []
-        for pick in rng.integers(len(names), size=len(names)):
-            drawn += [i for i, name in enumerate(videos) if name == names[pick]]
-        found.append(drawn)
-    return found
-
-
-def naive_interval(mean: float, drawn: list[float]) -> Interval:
-    drawn = sorted(drawn)
-
-    def percentile(share: float) -> float:
-        at = share * (len(drawn) - 1)
-        below = drawn[int(at)]
-        return below + (at - int(at)) * (drawn[min(int(at) + 1, len(drawn) - 1)] - below)
-
-    return mean, percentile(0.025), percentile(0.975)
-
-
-def naive_bootstrap(
-    values: Sequence[float], videos: Sequence[str], seed: int, resamples: int
-) -> Interval:
-    drawn = naive_resamples(videos, seed, resamples)
-    means = [sum(values[i] for i in sample) / len(sample) for sample in drawn]
-    return naive_interval(sum(values) / len(values), means)
-
-
-def numbers(found: Estimate) -> tuple[float | None, float | None, float | None]:
-    return found.mean, found.low, found.high
-
-
-# The bootstrap
-
-
-@pytest.mark.parametrize("draws_at_once", [150_000, 100])
-def test_bootstrap_equals_the_naive_loop(
-    monkeypatch: pytest.MonkeyPatch, draws_at_once: int
-) -> None:
-    monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", draws_at_once)
-    rng = random.Random(3)
-    videos = [f"v{rng.randrange(12)}" for _ in range(60)]
-    values = [float(rng.random() < 0.3) for _ in videos]
-    found = cluster_bootstrap(np.array(values), videos, seed=5, resamples=300)
-    wanted = naive_bootstrap(values, videos, seed=5, resamples=300)
-    assert numbers(found) == pytest.approx(wanted)
-
-
-def test_columns_with_gaps_share_their_draws_as_in_the_naive_loop() -> None:
-    rng = random.Random(4)
-    videos = [f"v{rng.randrange(6)}" for _ in range(40)]
-    table = np.array([[rng.random(), rng.random()] for _ in videos])
-    table[[i for i, video in enumerate(videos) if video > "v1"], 1] = np.nan  # in two videos alone
-    table[:3] = np.nan  # nowhere
-    kept = range(3, 40)
-    first, second = bootstrap_columns(table, videos, seed=2, resamples=200)
-    both = bootstrap_mean_of_columns(table, videos, seed=2, resamples=200)
-
-    drawn = naive_resamples([videos[i] for i in kept], 2, 200)
-    means: list[list[float]] = [[], []]
-    of_both = []
-    for sample in drawn:
-        of_columns = []
-        for column in (0, 1):
-            found = [table[kept[i], column] for i in sample]
-            found = [value for value in found if value == value]
-            if found:  # else this resample has no mean
-                of_columns.append(sum(found) / len(found))
-                means[column].append(of_columns[-1])
-        if len(of_columns) == 2:
-            of_both.append(sum(of_columns) / 2)
-    assert len(of_both) < 200  # some drew neither of the two videos
-    mean = [float(np.nanmean(table[:, column])) for column in (0, 1)]
-    assert numbers(first) == pytest.approx(naive_interval(mean[0], means[0]))
-    assert numbers(second) == pytest.approx(naive_interval(mean[1], means[1]))
-    assert numbers(both) == pytest.approx(naive_interval(sum(mean) / 2, of_both))
-
-
-def test_interval_covers_the_truth_at_its_rate_when_questions_cluster() -> None:
-    rng = np.random.default_rng(0)
-    hits = naive_hits = 0
-    for trial in range(200):
-        right = rng.random(60) < 0.5  # all four questions of a video stand or fall together
-        values, videos = np.repeat(right.astype(float), 4), [f"v{i // 4}" for i in range(240)]
-        found = cluster_bootstrap(values, videos, seed=trial, resamples=400)
-        assert found.low is not None
-        assert found.high is not None
-        hits += found.low <= 0.5 <= found.high
-        alone = cluster_bootstrap(values, [str(i) for i in range(240)], trial, 400)
-        assert alone.low is not None
-        assert alone.high is not None
-        naive_hits += alone.low <= 0.5 <= alone.high
-    assert 0.90 <= hits / 200 <= 0.99
-    assert naive_hits / 200 < 0.80  # what ignoring the clusters would claim
-
-
-def test_bootstrap_of_little() -> None:
-    assert cluster_bootstrap(np.zeros(0), []) == NOTHING
-    assert cluster_bootstrap(np.full(2, np.nan), ["v", "w"]) == NOTHING
-    assert cluster_bootstrap(np.ones(3), ["v"] * 3) == Estimate(1.0, None, None)
-    lonely = np.array([[1.0, 1.0], [3.0, np.nan]])  # the second column has one video only
-    assert bootstrap_columns(lonely, ["v", "w"]) == [
-        Estimate(2.0, 1.0, 3.0),
-        Estimate(1.0, None, None),
-    ]
-    assert bootstrap_mean_of_columns(lonely, ["v", "w"]) == Estimate(1.5, None, None)
-    lonely[0, 1] = np.nan
-    assert bootstrap_mean_of_columns(lonely, ["v", "w"]) == NOTHING
-
-
 # Scores of one run
-
-
-def ok(sample_id: str, correct: bool | None, score: float = 3, aspect: Aspect = "qa") -> Verdict:
-    return Verdict(sample_id, aspect, "ok", correct, float(score))
-
-
-def failed(sample_id: str, outcome: Outcome) -> Verdict:
-    return Verdict(sample_id, "qa", outcome, reason="as it is")
 
 
 QUESTIONS = [
@@ -498,86 +373,3 @@ def test_an_aspect_without_a_judged_question_leaves_no_average() -> None:
     assert (found.mean_of_aspects, found.question_weighted) == (NOTHING, NOTHING)
     assert average_aspects({"detail": good, "context": good}).mean_of_aspects.mean == 3
     assert average_aspects({}).mean_of_aspects == NOTHING
-
-
-# Two judges
-
-
-def judged(pairs: Sequence[tuple[bool | None, float]]) -> list[Verdict]:
-    return [ok(str(i), correct, score) for i, (correct, score) in enumerate(pairs)]
-
-
-def test_kappa_of_a_table_worked_by_hand() -> None:
-    # Both yes 20, a alone 5, b alone 10, neither 15. Same: 35/50. By chance: a says yes 1/2 of the
-    # time, b 3/5, so 1/2 * 3/5 + 1/2 * 2/5 = 1/2. Kappa: (7/10 - 1/2) / (1 - 1/2) = 2/5.
-    table = [(True, True)] * 20 + [(True, False)] * 5 + [(False, True)] * 10 + [(False, False)] * 15
-    a, b = judged([(x, 3) for x, _ in table]), judged([(y, 3) for _, y in table])
-    found = agreement(a, b)
-    assert found.questions == 50
-    assert found.same == pytest.approx(70)
-    assert found.kappa == pytest.approx(2 / 5)
-    assert found.spearman is None  # all scores are 3
-    assert found.score_gap == 0
-
-
-def test_spearman_of_a_table_worked_by_hand() -> None:
-    # Ranks 1 2 3 4 5 and 2 1 4 3 5: squared differences 1 1 1 1 0. 1 - 6 * 4 / (5 * 24) = 4/5.
-    a = judged([(None, score) for score in (0, 1, 2.5, 3, 5)])
-    b = judged([(None, score) for score in (1, 0, 4, 2, 4.5)])
-    found = agreement(a, b)
-    assert found.spearman == pytest.approx(4 / 5)
-    assert found.score_gap == pytest.approx((0 + 1 + 2.5 + 3 + 5 - 1 - 0 - 4 - 2 - 4.5) / 5)
-    assert (found.same, found.kappa) == (None, None)
-
-
-def naive_ranks(values: Sequence[float]) -> list[float]:
-    """Mean position of a value's equals, from 1."""
-    places = sorted(values)
-    return [places.index(v) + (places.count(v) + 1) / 2 for v in values]
-
-
-@given(
-    st.lists(
-        st.tuples(st.booleans(), st.integers(0, 5), st.booleans(), st.integers(0, 5)),
-        min_size=2,
-        max_size=30,
-    )
-)
-@settings(max_examples=60, deadline=None)
-def test_agreement_equals_the_naive_formulas(
-    table: list[tuple[bool, int, bool, int]],
-) -> None:
-    a = judged([(right, score) for right, score, _, _ in table])
-    b = judged([(right, score) for _, _, right, score in table])
-    found = agreement(a, b)
-    n = len(table)
-    same_share = sum(x == y for x, _, y, _ in table) / n
-    yes_a, yes_b = sum(x for x, *_ in table) / n, sum(y for *_, y, _ in table) / n
-    assert found.same == pytest.approx(100 * same_share)
-    if {yes_a, yes_b} & {0, 1}:
-        assert found.kappa is None
-    else:
-        chance = yes_a * yes_b + (1 - yes_a) * (1 - yes_b)
-        assert found.kappa == pytest.approx((same_share - chance) / (1 - chance))
-    ranks_a, ranks_b = naive_ranks([r[1] for r in table]), naive_ranks([r[3] for r in table])
-    middle = (n + 1) / 2
-    both = sum((x - middle) * (y - middle) for x, y in zip(ranks_a, ranks_b, strict=True))
-    spread = [sum((x - middle) ** 2 for x in ranks) for ranks in (ranks_a, ranks_b)]
-    if 0 in spread:
-        assert found.spearman is None
-    else:
-        wanted = both / (spread[0] * spread[1]) ** 0.5
-        assert found.spearman == pytest.approx(wanted, abs=1e-12)
-    turned = agreement(b, a)
-    assert (turned.same, turned.score_gap) == (found.same, pytest.approx(-(found.score_gap or 0)))
-
-
-def test_agreement_is_over_what_both_judged_matched_by_sample_and_aspect() -> None:
-    a = [ok("1", True, 5), ok("2", True, 4), failed("3", "refused"), ok("4", None, 2, "detail")]
-    b = [ok("4", None, 3, "detail"), failed("2", "lost"), ok("3", True), ok("1", False, 3)]
-    b += [ok("1", None, 0, "context"), ok("9", True, 1)]  # nothing of a's
-    found = agreement(a, b)
-    assert same(found, Agreement(2, 0.0, None, None, ((5 - 3) + (2 - 3)) / 2))
-    assert agreement(a, []) == Agreement(0, None, None, None, None)
-    with pytest.raises(RedVillmError, match="judged twice"):
-        agreement([*a, ok("1", False)], b)

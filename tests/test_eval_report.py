@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,17 @@ def test_judges_never_share_a_table_and_their_agreement_is_said(tmp_path: Path) 
     alone = build([one("r", run)], tmp_path / "out", judges=[MODEL.slug])
     assert [table["judge_slug"] for table in alone["tables"]] == [MODEL.slug]
     assert alone["agreement"] == []
+
+
+def test_judges_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    warm = replace(MODEL, temperature=1.0)
+    run = save_judged(tmp_path / "r", answer_rows(RED), judges=[(MODEL, exactly), (warm, exactly)])
+    report = build([one("r", run)], tmp_path / "out")
+    slugs = [table["judge_slug"] for table in report["tables"]]
+    assert set(slugs) == {MODEL.slug, warm.slug}
+    assert [table["judge"] for table in report["tables"]] == [
+        f"some-model-2026 (rubric abababab), {slug[-8:]}" for slug in slugs
+    ]
 
 
 def test_the_five_aspects_have_both_averages(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from eval.judges.options import JudgeConfig
 from features.checkpoint_files import (
     CheckpointFiles,
     read_json,
@@ -23,9 +24,11 @@ from pipelines.experiment import Experiment
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads(path: Path) -> None:
     kinds = {"bases": BaseConfig, "datasets": DatasetConfig, "experiments": Experiment}
+    kinds |= {"judges": JudgeConfig}
     recipe = load_recipe(path.parent.name, path.stem, kinds[path.parent.name])
-    named = recipe.experiment if isinstance(recipe, Experiment) else recipe.name
-    assert named == path.stem
+    if not isinstance(recipe, JudgeConfig):  # which has a model and no name
+        named = recipe.experiment if isinstance(recipe, Experiment) else recipe.name
+        assert named == path.stem
     assert path.read_text().startswith("# "), "a recipe opens with what it is"
 
 

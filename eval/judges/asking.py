@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,19 @@ class Reply:
     completion_tokens: int = 0
 
 
+@runtime_checkable
 class Asker(Protocol):
     """Gets replies; retries by itself."""
 
     def ask(
-        self, requests: Sequence[Request], before: Callable[[str], None]
+        self, requests: Sequence[Request], before: Callable[[str], str]
     ) -> Iterator[tuple[str, Reply]]:
         """(key, reply) of each request as it comes, in any order.
 
         Args:
             requests: with distinct keys.
-            before: called with the key just before each attempt leaves; when it raises, nothing
-                more is sent.
+            before: called with the key just before each attempt leaves; returns the attempt's id.
+                When it raises, nothing more is sent; the replies to what is under way still come,
+                and then what it raised.
         """
         ...

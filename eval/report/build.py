@@ -13,11 +13,13 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rich import progress
 from rich.console import Console
-from rich.progress import track
+from rich.markup import escape
 
 from eval.report.csv_file import report_csv
 from eval.report.curves import learning_curves
@@ -130,9 +132,11 @@ def _gather_all(
     Raises:
         RedVillmError: nothing at all.
     """
-    numbered = _track(list(enumerate(parts)), "reading evaluations")
-    gathered = [gather(runs, part, f"p{at}", staged, judges) for at, part in numbered]
-    found = [one for one in gathered if one is not None]
+    found = []
+    for number, part in enumerate(parts):
+        track = partial(_track, what=f"reading {part.dataset}, {part.split}")
+        one = gather(runs, part, f"p{number}", staged, judges, track)
+        found += [one] if one is not None else []
     name_judges(found)
     if not found:
         raise RedVillmError(
@@ -198,7 +202,8 @@ def _write_single(page: Path, new: Path, calls: Iterable[tuple[str, str]]) -> No
 
 def _track(items: Iterable[_Item], what: str, total: int | None = None) -> Iterable[_Item]:
     """A progress bar where somebody can see it move."""
-    return track(items, what, total, transient=True, disable=not Console().is_terminal)
+    seen = Console().is_terminal
+    return progress.track(items, escape(what), total, transient=True, disable=not seen)
 
 
 def _require_few(parts: Sequence[PartResults]) -> None:

@@ -8,7 +8,7 @@ side.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,16 +93,29 @@ class PartResults:
 
 
 def gather(
-    runs: Sequence[NamedRun], part: Part, key: str, scratch: Path, judges: Sequence[str] | None
+    runs: Sequence[NamedRun],
+    part: Part,
+    key: str,
+    scratch: Path,
+    judges: Sequence[str] | None,
+    track: Callable[[list[NamedRun]], Iterable[NamedRun]] = iter,
 ) -> PartResults | None:
     """Read what the runs left of a part; None where no run has anything.
+
+    Args:
+        runs: the runs, in the order of rows.
+        part: what they were asked.
+        key: begins the names of the part's data files.
+        scratch: folder for texts.
+        judges: slugs of the judges that count, in this order; all unless given.
+        track: shows progress.
 
     Raises:
         RedVillmError: a file is damaged, or the runs were not asked the same questions.
     """
     results: PartResults | None = None
     meta: Mapping[str, Any] = {}
-    for number, run in enumerate(runs):
+    for number, run in enumerate(track(list(runs))):
         facts: list[SeedFacts] = []
         first: Seed | None = None
         for at in range(len(run.seeds)):
@@ -113,7 +126,7 @@ def gather(
                 results, meta = _begin(part, key, seed, scratch), seed.meta
             require_same_questions(part, meta, seed.meta, f"{run.name}, seed {at + 1}")
             _require_same_ids(results, seed, run.name)
-            _add_judges(results, seed, judges)
+            _add_columns(results, seed, judges)
             facts.append(_facts(seed))
             first = first or seed
         if results is None or first is None:
@@ -136,11 +149,12 @@ def name_judges(parts: Sequence[PartResults]) -> None:
 def _begin(part: Part, key: str, seed: Seed, scratch: Path) -> PartResults:
     questions, heads = seed.questions, scratch / f"{key}-heads.jsonl"
     _write_lines(heads, head_lines(seed.rows, questions))
-    return PartResults(part, key, questions, {}, list(seed.meta["aspects"]), heads)
+    return PartResults(part, key, questions, {}, [], heads)
 
 
-def _add_judges(results: PartResults, seed: Seed, judges: Sequence[str] | None) -> None:
-    """In the order that was asked for, else by name."""
+def _add_columns(results: PartResults, seed: Seed, judges: Sequence[str] | None) -> None:
+    """Aspects in the dataset's order, judges in the order that was asked for, else by name."""
+    results.aspects.extend(a for a in seed.meta["aspects"] if a not in results.aspects)
     found = results.judges | seed.judges
     order = judges or sorted(found, key=lambda slug: (found[slug].label, slug))
     results.judges.clear()

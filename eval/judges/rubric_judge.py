@@ -1,0 +1,194 @@
+"""A judge that asks a model with a rubric, and asks nothing twice.
+
+What was asked is a key: sha256 of sample, aspect, the filled-in rubric, and the judge's record (its
+model, endpoint, sampling and rubric). Replies stay in the ledger under their keys as they came, and
+verdicts are read out of them each time, so a better parser costs nothing.
+
+- A refusal and an unreadable reply are final, unless the recipe says `reask_failed`.
+- Before an unreadable reply is final, it is asked for once more where that can change it: without
+  the JSON schema if one was demanded, or if the temperature is not 0.
+- An api failure is asked again in the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from eval.judges.asking import Asker, Reply, Request
+from eval.judges.base import Cost, JudgeItem, JudgeRecord, Verdict
+from eval.judges.cost import Budget, BudgetReachedError, price, prompt_tokens
+from eval.judges.ledger import Ledger
+from eval.judges.options import JudgeConfig
+from eval.judges.parse import Parsed, parse_reply
+from eval.judges.progress import JudgingProgress
+from eval.judges.rubric import Rubric, reply_schema
+from features.config import Aspect
+from features.spec import canonical_json
+
+
+class RubricJudge:
+    """Looks up what was asked before, asks the rest, and reads the replies."""
+
+    def __init__(
+        self,
+        record: JudgeRecord,
+        rubric: Rubric,
+        make_asker: Callable[[], Asker],
+        folder: Path,
+        config: JudgeConfig,
+        token_budget: int | None = None,
+    ) -> None:
+        self.record = record
+        self.ledger = Ledger(folder)
+        self._rubric = rubric
+        self._make_asker = make_asker
+        self._asker: Asker | None = None
+        self._budget = Budget(token_budget)
+        self._config = config
+        self._can_differ = record.structured or record.temperature > 0
+
+    def __call__(self, items: Sequence[JudgeItem]) -> list[Verdict]:
+        """One verdict for each item, in the same order.
+
+        Raises:
+            RedVillmError: the endpoint or the ledger cannot be used at all. What came back until
+                then is kept.
+        """
+        requests = [self.request(item) for item in items]
+        aspects = {r.key: item.aspect for r, item in zip(requests, items, strict=True)}
+        with self.ledger:
+            latest = self._ask_due({request.key: request for request in requests}, aspects)
+            return [
+                self._verdict(item, request.key, latest.get(request.key))
+                for item, request in zip(items, requests, strict=True)
+            ]
+
+    def estimate(self, items: Sequence[JudgeItem]) -> Cost:
+        """What `__call__` would take, without second asks; nothing is sent."""
+        due = self.due(items)
+        prompt = sum(prompt_tokens(request) for request in due)
+        completion = len(due) * self._config.max_tokens
+        cached = len({self.request(item).key for item in items}) - len(due)
+        money = price(self._config, prompt, completion)
+        return Cost(len(due), cached, prompt, completion, money)
+
+    def due(self, items: Iterable[JudgeItem]) -> list[Request]:
+        """What would be asked now, each key once; nothing is sent."""
+        self.ledger.read()
+        found: dict[str, Request] = {}
+        for item in items:
+            request = self.request(item)
+            if request.key not in found and self._is_due(request.key, item.aspect, None):
+                found[request.key] = self._now(request)
+        return list(found.values())
+
+    def request(self, item: JudgeItem) -> Request:
+        """What is asked about an item at first."""
+        system, user = self._rubric.render(item)
+        parts = [item.sample_id, item.aspect, system, user, self.record.digest]
+        key = hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+        schema = reply_schema(item.aspect) if self.record.structured else None
+        return Request(key, system, user, schema)
+
+    def _ask_due(
+        self, requests: Mapping[str, Request], aspects: Mapping[str, Aspect]
+    ) -> dict[str, Reply]:
+        """Ask what is due, then once more what could not be read; the last reply to each key."""
+        latest: dict[str, Reply] = {}
+        due = [key for key in requests if self._is_due(key, aspects[key], None)]
+        if not due:
+            return latest
+        # Kept for the next answers: a local model takes its time to load, and the cap is on all.
+        self._asker = asker = self._asker or self._make_asker()
+
+        def took(key: str, reply: Reply) -> None:
+            self.ledger.reply(key, reply)
+            failed = reply.outcome == "api_failure" or _read(reply, aspects[key]).outcome != "ok"
+            progress.advance(reply, failed, again=key in latest)
+            latest[key] = reply
+
+        with JudgingProgress(self._config, len(requests), len(requests) - len(due)) as progress:
+            while due and self._ask([self._now(requests[key]) for key in due], asker, took):
+                came = [key for key in due if key in latest]
+                due = [key for key in came if self._is_due(key, aspects[key], latest[key])]
+        return latest
+
+    def _ask(
+        self,
+        requests: Sequence[Request],
+        asker: Asker,
+        took: Callable[[str, Reply], None],
+    ) -> bool:
+        """Ask; False when the budget ended first.
+
+        What is under way counts at its estimate. When all of it is back there may be room again, so
+        the budget has ended only when a request does not fit and nothing is under way.
+        """
+        waiting = {request.key: request for request in requests}
+
+        def before(key: str) -> str:
+            self._budget.reserve(key, prompt_tokens(waiting[key]) + self._config.max_tokens)
+            return self.ledger.attempt(key)
+
+        while waiting:
+            count = len(waiting)
+            try:
+                for key, reply in asker.ask(list(waiting.values()), before):
+                    self._budget.settle(key, reply)
+                    took(key, reply)
+                    del waiting[key]
+                return True
+            except BudgetReachedError:
+                self._budget.settle_rest()
+                if len(waiting) == count:
+                    return False
+        return True
+
+    def _is_due(self, key: str, aspect: Aspect, latest: Reply | None) -> bool:
+        """Whether a key is to be asked, `latest` being what this call got for it already."""
+        if latest is not None and latest.outcome == "api_failure":
+            return False
+        replies = self._replies(key)
+        if not replies:
+            return latest is None
+        outcome = _read(replies[-1], aspect).outcome
+        if outcome == "parse_failure" and len(replies) == 1 and self._can_differ:
+            return True
+        return outcome != "ok" and latest is None and self._config.reask_failed
+
+    def _now(self, request: Request) -> Request:
+        """The request as it would be sent now: without a schema where that failed before."""
+        return replace(request, schema=None) if self._replies(request.key) else request
+
+    def _replies(self, key: str) -> list[Reply]:
+        """What the model itself said, the oldest first."""
+        return [r for r in self.ledger.replies.get(key, ()) if r.outcome != "api_failure"]
+
+    def _verdict(self, item: JudgeItem, key: str, latest: Reply | None) -> Verdict:
+        replies = self._replies(key)
+        if not replies:
+            if latest is None:
+                reason = "the token budget ended before it"
+                return Verdict(item.sample_id, item.aspect, "not_asked", reason=reason)
+            return Verdict(item.sample_id, item.aspect, "api_failure", reason=latest.reason)
+        parsed = _read(replies[-1], item.aspect)
+        return Verdict(
+            item.sample_id,
+            item.aspect,
+            parsed.outcome,
+            parsed.correct,
+            parsed.score,
+            replies[-1].text,
+            parsed.reason,
+            sum(reply.prompt_tokens for reply in replies),
+            sum(reply.completion_tokens for reply in replies),
+        )
+
+
+def _read(reply: Reply, aspect: Aspect) -> Parsed:
+    if reply.outcome == "refused":
+        return Parsed("refused", reason=reply.reason)
+    return parse_reply(reply.text, aspect)
