@@ -19,6 +19,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipelines
 STAMP := $(VENV)/.installed
+BROWSER := $(VENV)/.browser
 
 # libraries that would otherwise talk to their makers
 export RAY_USAGE_STATS_ENABLED := 0
@@ -36,7 +37,7 @@ JUDGING = $(if $(strip $(JUDGE)),--judge '$(JUDGE)') --judge_cache $(RUNS)/judge
 one_of = $(if $(strip $(CHECKPOINT)),--checkpoint '$(CHECKPOINT)',$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check data extract train eval reeval report export inspect rehearse gpu-check bench-extract bench-train mini clean
+.PHONY: help setup demo test soak check data extract train eval reeval report export inspect rehearse gpu-check bench-extract bench-train bench-decode bench-report mini clean
 
 help: ## this list
 	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
@@ -53,6 +54,16 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
 	@touch $(STAMP)
+
+# the browser that page tests open: one that is there, or Debian's, or playwright's own
+$(BROWSER): $(STAMP)
+	@$(VENV)/bin/python -m benchmarks.chromium >/dev/null 2>&1 || { \
+		echo "installing Chromium for the browser tests (once)"; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get install -y -qq --no-install-recommends chromium >/dev/null 2>&1 || \
+			{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }; \
+		else $(VENV)/bin/playwright install chromium; fi; }
+	@$(VENV)/bin/python -m benchmarks.chromium >$@.new && mv $@.new $@
 
 setup: $(STAMP) ## virtual environment with pinned packages (done by every other target)
 
@@ -103,13 +114,19 @@ bench-extract: $(STAMP) ## extraction and stores against their floors and peers 
 bench-train: $(STAMP) ## a training step against its floor and transformers' Trainer (25 minutes; QUICK=1)
 	@$(VENV)/bin/python -m benchmarks.train $(if $(QUICK),--quick) $(ARGS)
 
+bench-decode: $(STAMP) ## answering a split together against one question at a time (10 minutes; QUICK=1)
+	@$(VENV)/bin/python -m benchmarks.decode $(if $(QUICK),--quick) $(ARGS)
+
+bench-report: $(BROWSER) ## a report of 73,000 judged rows: seconds to build and to open (QUICK=1)
+	@$(VENV)/bin/python -m benchmarks.report $(if $(QUICK),--quick) $(ARGS)
+
 check: $(STAMP) ## ruff, mypy strict, import-linter
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports
 
-test: $(STAMP) ## the test suite
+test: $(BROWSER) ## the test suite
 	@$(VENV)/bin/python -m pytest -m "not soak" $(ARGS)
 
-soak: $(STAMP) ## the long tests (kills at many moments)
+soak: $(BROWSER) ## the long tests (kills at many moments)
 	@$(VENV)/bin/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 clean: ## remove what can be made again (runs, demo data, features; keeps .venv)

@@ -116,7 +116,7 @@ def _run(
 
 
 def _run_ray(features: Path, clips: DatasetConfig, base: BaseConfig) -> list[ExtractSummary]:
-    ray_executor._connect(None)  # the very cluster that extract would start for itself
+    ray_executor.connect(None)  # the very cluster that extract would start for itself
     try:
         return _run(features, clips, base, executor="ray")
     finally:

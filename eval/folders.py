@@ -41,8 +41,12 @@ class EvalFolder:
     verdicts: list[Verdict]
 
 
-def read_judged(folder: Path) -> EvalFolder:
+def read_judged(folder: Path, other: EvalFolder | None = None) -> EvalFolder:
     """Read `<...>/judges/<judge>` back.
+
+    Args:
+        folder: the judge's folder.
+        other: another judge's judgement of the same answers, which are then not read again.
 
     Raises:
         RedVillmError: it is unfinished, or the predictions changed after they were judged.
@@ -58,8 +62,9 @@ def read_judged(folder: Path) -> EvalFolder:
         do = "run the evaluation again"
         raise RedVillmError("predictions changed after they were judged", where=folder, do=do)
     answers = folder.parents[1]
-    verdicts = read_verdicts(folder / VERDICTS)
-    return EvalFolder(folder, read_meta(answers), read_predictions(answers), record, verdicts)
+    meta = read_meta(answers) if other is None else other.meta
+    predictions = read_predictions(answers) if other is None else other.predictions
+    return EvalFolder(folder, meta, predictions, record, read_verdicts(folder / VERDICTS))
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -78,12 +83,16 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def read_predictions(folder: Path) -> list[dict[str, Any]]:
-    """Rows of predictions.jsonl, whole lines only: a torn last line does not exist.
+    """Rows of predictions.jsonl; see `read_rows`."""
+    return read_rows(folder / PREDICTIONS)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file of answers, whole lines only: a torn last line does not exist.
 
     Raises:
         RedVillmError: missing, damaged before its end, or an id repeats.
     """
-    path = folder / PREDICTIONS
     rows: dict[str, dict[str, Any]] = {}
     try:
         for line in path.read_bytes().split(b"\n")[:-1]:

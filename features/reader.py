@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -123,15 +124,25 @@ class FeatureStore:
         Raises:
             StoreError: not in the store, or the archive is damaged.
         """
-        path = self.path / "thumbs" / f"{self._row(video_id).stem}.zip"
-        try:
-            source = BytesIO(read_bytes(path)) if isinstance(path, UPath) else path
-            with zipfile.ZipFile(source) as archive:
-                return read_thumbs(archive, video_id)
-        except FileNotFoundError:
-            return []
-        except (OSError, zipfile.BadZipFile) as error:
-            raise StoreError("cannot read thumbnails", where=path, got=error) from error
+        return next(self.each_thumbs([video_id]))
+
+    def each_thumbs(self, video_ids: Iterable[str]) -> Iterator[list[bytes]]:
+        """`thumbs` of one video after the other; an archive is opened once for neighbours.
+
+        Raises:
+            StoreError: see `thumbs`.
+        """
+        for stem, group in groupby(video_ids, lambda video_id: self._row(video_id).stem):
+            path, neighbours = self.path / "thumbs" / f"{stem}.zip", list(group)
+            try:
+                source = BytesIO(read_bytes(path)) if isinstance(path, UPath) else path
+                with zipfile.ZipFile(source) as archive:
+                    for video_id in neighbours:
+                        yield read_thumbs(archive, video_id)
+            except FileNotFoundError:
+                yield from ([] for _ in neighbours)
+            except (OSError, zipfile.BadZipFile) as error:
+                raise StoreError("cannot read thumbnails", where=path, got=error) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_readers": {}, "_inherited": []}

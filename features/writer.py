@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import count, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -246,5 +247,5 @@ def thumb_name(video_id: str, index: int) -> str:
 def read_thumbs(archive: zipfile.ZipFile, video_id: str) -> list[bytes]:
     """A video's thumbnails in an archive, in order."""
     names = set(archive.namelist())
-    wanted = (thumb_name(video_id, index) for index in range(len(names)))
-    return [archive.read(name) for name in wanted if name in names]
+    wanted = (thumb_name(video_id, index) for index in count())
+    return [archive.read(name) for name in takewhile(names.__contains__, wanted)]

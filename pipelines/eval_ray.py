@@ -85,8 +85,8 @@ class _Pool:
         self._parts, self._config = parts, config
         self._tries: Counter[str] = Counter()
         self._errors: dict[str, str] = {}
-        nodes = sum(1 for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
-        a_node = -(-count // nodes)
+        alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        a_node = -(-count // len(alive))
         self._threads = max(1, (os.cpu_count() or 1) // a_node)
         self._actor: Any = ray.remote(num_gpus=1 if gpus else 0, num_cpus=0 if gpus else 1)(
             _Answerer

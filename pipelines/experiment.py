@@ -1,8 +1,8 @@
 """An experiment's recipe in one file: what it works on (Selection), how it trains (TrainConfig).
 
-`extract`, `train` and `eval` are given the same file. Training takes all of it; the other stages
-take the selection alone, because options of one name (`batch_size`, `device`) mean other things
-there.
+`extract`, `train` and `eval` are given the same file. Training takes all of it but the dtype of
+answering; the other stages take the selection alone, because options of one name (`batch_size`,
+`device`) mean other things there, and `eval` that dtype besides.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import yaml
 
@@ -22,11 +22,16 @@ from train.options import TrainConfig
 
 Part = TypeVar("Part", Selection, TrainConfig)
 SELECTED = frozenset(field.name for field in dataclasses.fields(Selection)) | {"experiment"}
+ANSWERED = frozenset({"dtype"})
+"""Keys that only a stage that answers questions is given."""
 
 
 @dataclass(frozen=True)
 class Experiment(TrainConfig, Selection):
     """All that an experiment's recipe may say."""
+
+    dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = "auto"
+    """In which the LLM answers: `dtype` of `eval` alone."""
 
     def part(self, cls: type[Part]) -> Part:
         """The selection, or the training options, by themselves."""
@@ -55,15 +60,21 @@ def read_recipes(args: Sequence[str], options: Collection[str]) -> list[str]:
     for at, (option, value) in enumerate(pairwise(parts), start=1):
         if option == "--config":
             path = Path(value) if Path(value).is_file() else recipe_path("experiments", value)
-            parts[at] = str(path) if "switches" in options else _selected(path, options)
+            parts[at] = _selected(path, options)
     return parts
 
 
 def _selected(path: Path, options: Collection[str]) -> str:
-    """The part of an experiment's recipe that is not about training, as YAML in one string."""
+    """The part of an experiment's recipe that a stage takes, as YAML in one string."""
     record = read_recipe(path)
-    if "experiment" not in record:
+    if "switches" in options:  # training
+        taken = record.keys() - ANSWERED
+    elif "experiment" in record:
+        check_keys(record, Experiment, where=path)
+        answers = "temperature" in options
+        taken = record.keys() & set(options) & (SELECTED | (ANSWERED if answers else set()))
+    else:
         return str(path)
-    check_keys(record, Experiment, where=path)
-    chosen = {key: value for key, value in record.items() if key in SELECTED & set(options)}
-    return str(yaml.safe_dump(chosen))
+    if taken == record.keys():
+        return str(path)
+    return str(yaml.safe_dump({key: value for key, value in record.items() if key in taken}))

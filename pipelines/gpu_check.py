@@ -8,6 +8,7 @@ forwards, 4 for training projectors in front of a frozen LLM, one reading of the
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from features.durable import replace_file
 from features.errors import ConfigError
 from features.spec import ComputeDtype
 from train.batch import Batch, Item, collate
-from train.decode import decode_greedily
+from train.decode import Decoder
 from train.image_llm import ImageLLM, load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
@@ -76,7 +77,8 @@ def gpu_check(config: GpuCheckConfig, console: Console) -> bool:
     shape = config.images, base.image_size, base.image_size, 3
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     tower, llm = load_tower(base, "float32", "cpu"), load_image_llm(base)
-    batch = _batch(base, llm, tower.encode(images[:2]).clone(), config.questions)
+    items = _items(base, llm, tower.encode(images[:2]).clone(), config.questions)
+    batch = collate(items, llm.pad_token_id)
     wanted = _outputs(tower, llm, images[:2], batch)
     record: dict[str, Any] = {"base": base.name, "device": str(device), "parity": {}, "speed": {}}
     for name, limit in LIMITS.items():
@@ -86,19 +88,19 @@ def gpu_check(config: GpuCheckConfig, console: Console) -> bool:
         found = _outputs(tower, llm, images[:2], batch)
         record["parity"][name] = _compare(found, wanted, limit)
         with intra_op_threads(llm.llm):
-            record["speed"][name] = _speed(config, tower, llm, images, batch)
+            record["speed"][name] = _speed(config, tower, llm, images, items)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(config.out, (json.dumps(record, indent=1) + "\n").encode(), "gpu-check")
     console.print(*_tables(record), f"figures: {config.out}", sep="\n")
     return all(part["ok"] for parts in record["parity"].values() for part in parts.values())
 
 
-def _batch(base: BaseConfig, llm: ImageLLM, tokens: Tensor, questions: int) -> Batch:
+def _items(base: BaseConfig, llm: ImageLLM, tokens: Tensor, questions: int) -> list[Item]:
     """One question again and again, about a clip of two frames; padded nowhere."""
     video = Video(tokens.mean(1).float(), tokens.mean(0).float())
     count = llm.aligner.num_tokens(len(video.temporal)) + llm.aligner.num_tokens(len(video.spatial))
     prompt = Prompter.of(base, llm).render("what happens", "a circle moves left", count)
-    return collate([Item((f"q{i}",), prompt, video) for i in range(questions)], llm.pad_token_id)
+    return [Item((f"q{i}",), prompt, video) for i in range(questions)]
 
 
 @torch.inference_mode()
@@ -128,7 +130,7 @@ def _compare(found: dict[str, Tensor], wanted: dict[str, Tensor], limit: float) 
 
 
 def _speed(
-    config: GpuCheckConfig, tower: Tower, llm: ImageLLM, images: Any, batch: Batch
+    config: GpuCheckConfig, tower: Tower, llm: ImageLLM, images: Any, items: Sequence[Item]
 ) -> dict[str, Any]:
     """Seconds of the tower, a training step and a decoded token, beside their floors."""
     device, dtype, least = llm.llm.device, llm.llm.dtype, config.seconds
@@ -142,7 +144,8 @@ def _speed(
     # A row of the embedding is looked up, not multiplied.
     weights = language.num_parameters() - language.get_input_embeddings().weight.numel()
     projector = VideoProjector(llm.aligner, llm.hidden_size, ProjectorSwitches())
-    model, here = VideoLLM.of(projector, llm), batch.to(device)
+    model = VideoLLM.of(projector, llm)
+    here = collate(items, llm.pad_token_id).to(device)
 
     def step() -> None:
         loss: Any = model.loss(here)[0]
@@ -150,7 +153,7 @@ def _speed(
         model.zero_grad()
 
     def decode(count: int) -> None:
-        decode_greedily(model, here, stop_ids=(-1,), max_new_tokens=count)  # nothing stops it
+        Decoder(model, (), count)(items)  # nothing stops it
 
     eyes = 2 * tower.num_parameters * tower.num_patches * len(images) / rate
     encode, train = (fastest_call(f, device, least) for f in (lambda: tower.encode(images), step))

@@ -189,7 +189,7 @@ def _run_batch(
         judge_folder(folder, judge, replace(judging, estimate=True), console)
         return False
     if step == "submit":
-        count = submit(batch_files(files), judge._config)
+        count = submit(batch_files(files), judge.config)
         console.print(f"{files}: {count} files handed in", highlight=False)
         return False
     came = collect(files, judge)

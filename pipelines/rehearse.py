@@ -175,7 +175,7 @@ def rehearse(config: RehearseConfig, console: Console) -> Path:
 def _perform(
     config: RehearseConfig, plan: Rehearsal, base: BaseConfig, figures: Figures
 ) -> dict[str, Any]:
-    from eval.generate import answer
+    from eval.answering import Asked, Decoding, TorchEngine
     from extract.tower import load_tower
     from train.batch import Item, collate
     from train.frozen import checkpoint_activations, keep_frozen, require_recomputed
@@ -215,10 +215,10 @@ def _perform(
     with figures.phase("generate"):
         model.eval()
         question = Item(("rehearsal",), prompter.render("what happens", None, tokens), video)
-        batch_left = collate([question], llm.pad_token_id, side="left")
         # Made-up weights may say the stop token at any time; no token has this id.
         endless = replace(llm, stop_ids=(-1,))
-        reply = answer(model, batch_left, endless, config.max_new_tokens)[0]
+        engine = TorchEngine(model, endless, Decoding(config.max_new_tokens))
+        reply = engine([Asked("rehearsal", 1, question)])[0]
     return {
         "num_frames": config.num_frames,
         "num_patches": plan.num_patches,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from eval.answering import Asked, Decoding, TorchEngine
 from eval.generate import GenerateConfig
-from eval.generate import answer as answer_batch
 from extract.decode_child import DecodeChild
 from extract.options import ExtractConfig
 from extract.video import DecodeRequest, View
@@ -27,7 +27,7 @@ from features.plan import PlanRow
 from features.spec import IMPORTED, FeatureSpec
 from features.store import VideoFeatures
 from features.tower_files import make_spec
-from train.batch import Item, collate
+from train.batch import Item
 from train.checkpoint import (
     ProjectorConfig,
     check_projectors,
@@ -125,15 +125,11 @@ class VideoModel:
         count = self._model.projector.num_tokens(len(found.temporal), len(found.spatial))
         prompts = [self._prompter.encode(text, where=text) for text in questions]
         items = [Item((), self._prompter.expand(prompt, count), found) for prompt in prompts]
-        texts: list[str] = []
+        asked = [Asked(text, 1, item) for text, item in zip(questions, items, strict=True)]
+        engine = TorchEngine(self._model, self._base, Decoding(max_new_tokens))
         with intra_op_threads(self._model):
-            for start in range(0, len(items), _QUESTIONS):
-                group = items[start : start + _QUESTIONS]
-                batch = collate(group, self._base.pad_token_id, side="left")
-                batch = batch.to(self._base.llm.device)
-                replies = answer_batch(self._model, batch, self._base, max_new_tokens)
-                texts += [reply.text for reply in replies]
-        return texts
+            batches = [asked[i : i + _QUESTIONS] for i in range(0, len(asked), _QUESTIONS)]
+            return [reply.text for batch in batches for reply in engine(batch)]
 
     def encode(self, path: str | Path) -> Video:
         """A video file's features, so that many questions can be asked at little cost.

@@ -17,25 +17,17 @@ import numpy as np
 import pytest
 import torch
 
-from eval.generate import (
-    META,
-    PREDICTIONS,
-    Answer,
-    GenerateConfig,
-    answer,
-    eval_folder,
-    generate,
-    read_meta,
-    read_predictions,
-)
-from eval.run import evaluate, read_eval
+from eval.answer_files import merge_parts, start_over
+from eval.answering import Answer, Asked, Decoding, TorchEngine
+from eval.folders import META, PREDICTIONS, eval_folder, read_meta, read_predictions
+from eval.generate import GenerateConfig, generate
 from features.annotations import QASample, load_annotations, write_qa_pairs
 from features.config import BaseConfig, DatasetConfig, SplitConfig
 from features.errors import ConfigError, FingerprintError, RedVillmError
 from features.plan import extend_plan, source_video
 from features.spec import FeatureSpec
 from features.store import FeatureStore, VideoRow, create_store, write_shard
-from train.batch import Item, collate
+from train.batch import Item
 from train.checkpoint import ProjectorConfig, load_projectors, save_projectors
 from train.image_llm import load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
@@ -86,7 +78,18 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
     ]
     write_qa_pairs(folder / "test_q.json", folder / "test_a.json", samples)
     split = SplitConfig("qa-pairs", folder / "test_q.json", folder / "test_a.json")
-    return DatasetConfig("tiny", folder, {"test": split})
+    pairs = [
+        {
+            "Q1": " ".join(rng.choices(words, k=rng.randrange(3, 9))),
+            "Q2": " ".join(rng.choices(words, k=rng.randrange(3, 9))),
+            "A": "red",
+            "video_name": f"v{number % 8:02d}",
+        }
+        for number in range(16)
+    ]
+    (folder / "pairs.json").write_text(json.dumps(pairs))
+    twice = SplitConfig("consistency", folder / "pairs.json", aspects=("consistency",))
+    return DatasetConfig("tiny", folder, {"test": split, "pairs": twice}, ("what", "where"))
 
 
 def save_run(run: Path, base: BaseConfig, store: FeatureStore, seed: int = 0) -> Path:
@@ -187,12 +190,11 @@ def test_finish_reason(base: BaseConfig, store: FeatureStore, tmp_path: Path) ->
     )
     prompt, video = Prompter.of(base, llm).encode("what is red"), VideoReader(store)["v00"]
     count = model.projector.num_tokens(len(video.temporal), len(video.spatial))
-    item = Item(("q",), Prompter.of(base, llm).expand(prompt, count), video)
-    batch = collate([item], llm.pad_token_id, "left")
-    [cut] = answer(model, batch, llm, 1)
+    asked = Asked("q", 1, Item((), Prompter.of(base, llm).expand(prompt, count), video))
+    [cut] = TorchEngine(model, llm, Decoding(1))([asked])
     assert (cut.finish_reason, cut.num_tokens, len(cut.text.split())) == ("length", 1, 1)
     first = llm.tokenizer.convert_tokens_to_ids(cut.text)
-    [stopped] = answer(model, batch, replace(llm, stop_ids=(first,)), 6)
+    [stopped] = TorchEngine(model, replace(llm, stop_ids=(first,)), Decoding(6))([asked])
     assert stopped == Answer("", "stop", 0)
 
 
@@ -219,7 +221,7 @@ def test_killed_at_seeded_moments_ends_as_if_nothing_had_happened(
     dataset: DatasetConfig,
     store: FeatureStore,
 ) -> None:
-    path = eval_folder(run, "test") / PREDICTIONS
+    path = eval_folder(run, "tiny", "test") / PREDICTIONS
     rng = random.Random(0)
     kills = 0
     for wanted in sorted(rng.sample(range(7, 44), 4)):
@@ -310,43 +312,147 @@ def test_damaged_predictions_are_refused(
 
 
 def test_what_cannot_be_asked(
-    run: Path, base: BaseConfig, dataset: DatasetConfig, store: FeatureStore, tmp_path: Path
+    run: Path, base: BaseConfig, dataset: DatasetConfig, store: FeatureStore
 ) -> None:
     with pytest.raises(ConfigError, match=r"no such split.*got: tset.*did you mean test"):
         generate(replace(CONFIG, split="tset"), base, dataset, run, store)
-    twice = tmp_path / "consistency_qa.json"
-    twice.write_text(json.dumps([{"Q1": "a", "Q2": "b", "A": "c", "video_name": "v00"}]))
-    two = replace(dataset, splits={"test": SplitConfig("consistency", twice)})
-    with pytest.raises(ConfigError, match="two questions"):
-        generate(CONFIG, base, two, run, store)
     with pytest.raises(ConfigError, match="batch_size must be 1 or more"):
         replace(CONFIG, batch_size=0)
+    with pytest.raises(ConfigError, match="temperature must be 0 or more"):
+        replace(CONFIG, temperature=-0.1)
+    with pytest.raises(ConfigError, match="a part cannot start over"):
+        generate(replace(CONFIG, resume=False), base, dataset, run, store, part=(0, 2))
 
 
-def test_evaluate_gives_no_headline_below_the_coverage(
+def test_meta_records_what_readers_want_and_does_not_compare_it(
     run: Path, base: BaseConfig, dataset: DatasetConfig, store: FeatureStore
 ) -> None:
-    summary = evaluate(CONFIG, base, dataset, run, store)
-    assert summary.headline is None
-    assert summary.refused is not None
-    assert "only 41 of 48 questions were judged" in summary.refused
-    assert summary.lost == {"not-extracted": 1, "truncated": 6}
-    record = json.loads((summary.folder / "summary.json").read_text("utf-8"))
-    assert record["headline"] is None
-    assert record["judge"] == "offline-em-f1/1"
-    assert record["scores"]["all"]["asked"] == 48
-    assert record["scores"]["all"]["lost"] == 7
-    assert record["meta"] == json.loads((summary.folder / META).read_text("utf-8"))
+    folder = generate(CONFIG, base, dataset, run, store)
+    assert folder == run / "eval" / "tiny" / "test"
+    meta = read_meta(folder)
+    assert (meta["dataset"], meta["split"], meta["aspects"]) == ("tiny", "test", ["qa"])
+    assert meta["type_names"] == ["what", "where"]
+    assert {k: meta[k] for k in ("temperature", "top_k", "seed", "engine", "dtype")} == {
+        "temperature": 0.0,
+        "top_k": 50,
+        "seed": 0,
+        "engine": "torch",
+        "dtype": "float64",
+    }
+    assert meta["seconds"] > 0
+    other = replace(dataset, type_names=(), splits=dict(dataset.splits))
+    before = (folder / PREDICTIONS).read_bytes()
+    generate(CONFIG, base, other, run, store)
+    assert (folder / PREDICTIONS).read_bytes() == before
 
-    again = evaluate(CONFIG, base, dataset, run, store, min_coverage=0.5)
-    found = read_eval(summary.folder)
-    right = [v.correct for v in found.verdicts if v.correct is not None]
-    assert again.headline == pytest.approx(100 * sum(right) / 41)
-    assert again.refused is None
 
-    path = summary.folder / PREDICTIONS
-    path.write_bytes(path.read_bytes().replace(b'"pred": "', b'"pred": "x', 1))
-    with pytest.raises(RedVillmError, match="changed after they were judged"):
-        read_eval(summary.folder)
-    with pytest.raises(RedVillmError, match="no finished evaluation"):
-        read_eval(run)
+def test_both_wordings_are_asked_and_each_is_answered_as_if_alone(
+    run: Path, base: BaseConfig, dataset: DatasetConfig, store: FeatureStore, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, split="pairs")
+    rows = by_id(read_predictions(generate(config, base, dataset, run, store)))
+    assert len(rows) == 16
+    assert {row["lost"] for row in rows if row["pred"] is None} == {"truncated"}
+    assert all((row["pred"] is None) == (row["pred2"] is None) for row in rows)
+    told = [row for row in rows if row["pred"] is not None]
+    assert any(row["pred"] != row["pred2"] for row in told)
+    samples = [
+        QASample(f"{row['sample_id']}/{n}", row["video_id"], text, "red")
+        for row in told
+        for n, text in enumerate((row["question"], row["question2"]))
+    ]
+    write_qa_pairs(tmp_path / "q.json", tmp_path / "a.json", samples)
+    split = SplitConfig("qa-pairs", tmp_path / "q.json", tmp_path / "a.json")
+    alone = DatasetConfig("alone", tmp_path, {"test": split})
+    single = read_predictions(generate(replace(CONFIG, batch_size=1), base, alone, run, store))
+    wanted = {
+        row["sample_id"]: (row["pred"], row["finish_reason"], row["num_tokens"]) for row in single
+    }
+    for row in told:
+        keys = "pred", "finish_reason", "num_tokens"
+        assert tuple(row[k] for k in keys) == wanted[f"{row['sample_id']}/0"]
+        assert tuple(row[f"{k}2"] for k in keys) == wanted[f"{row['sample_id']}/1"]
+
+
+def test_what_is_drawn_depends_on_seed_and_question_alone(
+    run: Path, base: BaseConfig, dataset: DatasetConfig, store: FeatureStore
+) -> None:
+    def texts(**change: Any) -> list[dict[str, Any]]:
+        config = replace(CONFIG, temperature=5.0, resume=False, **change)
+        return by_id(read_predictions(generate(config, base, dataset, run, store)))
+
+    first = texts()
+    assert texts(batch_size=1) == texts(batch_size=16) == first
+    assert texts(seed=1) != first
+    pairs = [row for row in texts(split="pairs", seed=3) if row["pred"] is not None]
+    assert any(row["pred"] != row["pred2"] for row in pairs)
+    greedy = [row["pred"] for row in texts(top_k=1)]
+    config = replace(CONFIG, resume=False)
+    assert greedy == [
+        row["pred"] for row in by_id(read_predictions(generate(config, base, dataset, run, store)))
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_parts_of_any_number_are_the_whole(
+    count: int,
+    whole: list[dict[str, Any]],
+    run: Path,
+    base: BaseConfig,
+    dataset: DatasetConfig,
+    store: FeatureStore,
+) -> None:
+    folders = {generate(CONFIG, base, dataset, run, store, (i, count)) for i in range(count)}
+    [folder] = folders
+    parts = {path.name: path for path in folder.glob("predictions.*-of-*.jsonl")}
+    assert sorted(parts) == [f"predictions.{i}-of-{count}.jsonl" for i in range(count)]
+    assert all(path.read_bytes().count(b"\n") > 10 for path in parts.values())
+    merge_parts(folder, seconds=1.5)
+    assert read_predictions(folder) == by_id(whole)
+    assert read_meta(folder)["seconds"] == 1.5
+    assert {path.name for path in folder.iterdir()} == {PREDICTIONS, META}
+
+
+def test_what_killed_workers_left_is_used_by_another_number_of_workers(
+    whole: list[dict[str, Any]],
+    run: Path,
+    base: BaseConfig,
+    dataset: DatasetConfig,
+    store: FeatureStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = generate(CONFIG, base, dataset, run, store, (1, 3))
+    left = folder / "predictions.1-of-3.jsonl"
+    left.write_bytes(left.read_bytes()[:-30])
+    kept = left.read_bytes().count(b"\n")
+    (folder / PREDICTIONS).write_bytes(b"")
+    for i in range(2):
+        generate(CONFIG, base, dataset, run, store, (i, 2))
+    lines = {path.name: path.read_bytes().count(b"\n") for path in folder.glob("*.jsonl")}
+    assert lines["predictions.1-of-3.jsonl"] == kept
+    assert sum(lines.values()) == 48, "nothing is answered twice"
+    monkeypatch.setattr("eval.generate.load_image_llm", lambda *_: pytest.fail("loaded again"))
+    generate(CONFIG, base, dataset, run, store)  # one alone unites what others left
+    assert read_predictions(folder) == by_id(whole)
+    assert not list(folder.glob("predictions.*-of-*"))
+
+
+def test_two_different_answers_to_one_question_are_refused_and_none_is_lost(
+    run: Path, base: BaseConfig, dataset: DatasetConfig, store: FeatureStore
+) -> None:
+    folder = generate(CONFIG, base, dataset, run, store)
+    row = next(row for row in read_predictions(folder) if row["pred"])
+    part = folder / "predictions.0-of-2.jsonl"
+    part.write_text(json.dumps(row) + "\n")
+    merge_parts(folder)  # the same row twice is one row
+    assert len(read_predictions(folder)) == 48
+    part.write_text(json.dumps(row | {"pred": "another"}) + "\n")
+    before = (folder / PREDICTIONS).read_bytes()
+    with pytest.raises(RedVillmError, match=rf"two answers.*{row['sample_id']}.*'another'"):
+        merge_parts(folder)
+    with pytest.raises(RedVillmError, match="two answers"):
+        generate(CONFIG, base, dataset, run, store)
+    assert (folder / PREDICTIONS).read_bytes() == before
+    assert part.exists()
+    start_over(folder)
+    assert not list(folder.glob("predictions*.jsonl"))

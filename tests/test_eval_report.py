@@ -1,274 +1,353 @@
-"""The report, from evaluation folders written here by hand; the page is read by a real parser."""
+"""The report's tables and files, from evaluation folders written here by hand."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import csv
 import io
 import json
-from collections.abc import Iterable
-from html.parser import HTMLParser
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from judged_runs import MODEL, OFFLINE, TEST, answer_rows, exactly, save_judged
 from rich.console import Console
 
-from eval.report import NUM_SAMPLES, NamedRun, build_report, terminal_table
+from eval.judges.base import Verdict
+from eval.report.build import NamedRun, Part, build_report, terminal_table
+from features.config import Aspect
 from features.errors import RedVillmError
-from features.plan import extend_plan, source_video
-from features.spec import FeatureSpec
-from features.store import FeatureStore, VideoRow, create_store, write_shard
+from train.loggers import make_loggers
 
-EVIL = '<script>alert("x")</script>&amp;<img src=x onerror=alert(1)>'
-JUDGE = "offline-em-f1/1"
+EVIL = '<script>alert("x")</script>&amp;<img src=x onerror=alert(1)>|\n[a](javascript:x) \\` *b*'
+RED, HALF = ["red"] * 8, ["red", "no", "red", "red", "no", "no", "red", "red"]
 
 
-def save_eval(
-    folder: Path,
-    right: Iterable[bool | None],
-    pred: str = "red",
-    judge: str = JUDGE,
-    annotations: str = "a1",
-    prefix: str = "q",
-) -> Path:
-    """An evaluation of questions in pairs about one video; None is a lost question."""
-    folder.mkdir(parents=True)
-    rows, verdicts = [], []
-    for number, correct in enumerate(right):
-        sample_id = f"{prefix}{number:03d}"
-        rows.append(
-            {
-                "sample_id": sample_id,
-                "video_id": f"v{number // 2}",
-                "type": "temporal" if number % 2 else "spatial",
-                "question": f"what is it {number}",
-                "answer": "red",
-                "pred": None if correct is None else pred,
-                "lost": "truncated" if correct is None else None,
-                "finish_reason": None if correct is None else "stop",
-                "num_tokens": None if correct is None else 1,
-            }
-        )
-        outcome = "lost" if correct is None else "ok"
-        f1 = None if correct is None else float(correct)
-        verdict = {"sample_id": sample_id, "outcome": outcome, "correct": correct, "f1": f1}
-        verdicts.append(verdict | {"judge": judge})
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (folder / "predictions.jsonl").write_text(text)
-    (folder / "verdicts.jsonl").write_text("".join(json.dumps(v) + "\n" for v in verdicts))
-    meta = {"schema": 1, "split": "test", "annotations": annotations, "base": "b", "spec": "s"}
-    meta |= {"features": "f", "checkpoint": f"c-{folder.parent.name}"}
-    (folder / "predictions.meta.json").write_text(json.dumps(meta))
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    (folder / "summary.json").write_text(json.dumps({"predictions": digest}))
-    return folder
+def build(runs: Sequence[NamedRun], out: Path, *parts: Part, **options: Any) -> dict[str, Any]:
+    options = {"title": "Who is right?", "min_coverage": 0.99} | options
+    return build_report(runs, parts or [TEST], out, **options)
 
 
-class Page(HTMLParser):
-    """Elements with their attributes, and the text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def count(self, tag: str) -> int:
-        return sum(name == tag for name, _ in self.elements)
+def one(name: str, run: Path) -> NamedRun:
+    return NamedRun(name, (run,))
 
 
-def jpeg(value: int) -> bytes:
-    target = io.BytesIO()
-    Image.new("RGB", (8, 8), (value, 0, 0)).save(target, "JPEG")
-    return target.getvalue()
+def scored(scores: Sequence[float]) -> Any:
+    """A judge that knows no right and wrong."""
+
+    def judge(number: int, row: dict[str, Any], aspect: Aspect) -> Verdict:
+        return Verdict(row["sample_id"], aspect, "ok", None, float(scores[number]))
+
+    return judge
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
-    spec = FeatureSpec("checkpoint", "0" * 64, 32, "crop-bicubic", 2)
-    path = create_store(tmp_path_factory.mktemp("store"), spec)
-    plan = extend_plan(path, [source_video(i, None) for i in ("v0", "v1")], 2, {})
-    ones = np.ones((2, 4), np.float32)
-    thumbs = (jpeg(50), jpeg(90))
-    rows = [VideoRow("v0", "ok", temporal=ones, spatial=ones, thumbs=thumbs)]
-    write_shard(path, spec, plan, 0, [*rows, VideoRow("v1", "truncated")])
-    return FeatureStore(path)
+def cells(markdown: str, heading: str) -> list[list[str]]:
+    """The first table below a heading: its rows, without the rule."""
+    below = markdown.split(f"\n{heading}\n")[1]
+    lines = [line for line in below.split("\n\n## ")[0].splitlines() if line.startswith("| ")]
+    whole = lines[: next((i for i, x in enumerate(lines[2:], 2) if x.startswith("| ---")), 99)]
+    return [[cell.strip() for cell in row[1:-1].split(" | ")] for row in whole if "---" not in row]
 
 
 def test_report_json_has_the_numbers(tmp_path: Path) -> None:
-    # Per video (spatial, temporal); the second seed of "b" is right everywhere.
-    half = [True, False, True, True, False, False, True, True]
-    runs = [
-        NamedRun("a", (save_eval(tmp_path / "a/eval", half),)),
-        NamedRun(
-            "b",
-            (
-                save_eval(tmp_path / "b0/eval", half),
-                save_eval(tmp_path / "b1/eval", [True] * 8),
-            ),
-        ),
-    ]
-    report = build_report(
-        runs,
-        tmp_path / "out",
-        seconds={"train": 1.26},
-        fingerprints={"lock": "l"},
-        compare=[("b", "a")],
-    )
-    assert report == json.loads((tmp_path / "out/report.json").read_text("utf-8"))
-    assert {"rows", "fingerprints", "seconds"} <= set(report)
-    assert report["judge"] == JUDGE
+    # By type (spatial, temporal), two questions a video; "b"'s second seed is right everywhere.
+    seeds = [save_judged(tmp_path / f"b{i}", answer_rows(p)) for i, p in enumerate((HALF, RED))]
+    runs = [one("a", save_judged(tmp_path / "a0", answer_rows(HALF))), NamedRun("b", tuple(seeds))]
+    out = tmp_path / "out"
+    report = build(runs, out, compare=[("b", "a")], seconds={"train": 1.26})
+    assert report == json.loads((out / "report.json").read_text("utf-8"))
+    assert report["judge"] == "offline-em-f1/2"
+    assert report["split"] == "test"
     assert report["seconds"] == {"train": 1.3}
-    assert report["fingerprints"] == {
-        "checkpoint of a": "c-a",
-        "checkpoint of b (seed 1)": "c-b0",
-        "checkpoint of b (seed 2)": "c-b1",
-        "base": "b",
-        "spec": "s",
-        "features": "f",
-        "annotations": "a1",
-        "lock": "l",
+    assert report["fingerprints"].items() >= {
+        ("checkpoint of a", "c-a0"),
+        ("checkpoint of b (seed 1)", "c-b0"),
+        ("checkpoint of b (seed 2)", "c-b1"),
+        ("base", "b"),
+        ("spec", "s"),
+        ("features", "f"),
+        ("annotations", "a1"),
+        ("judge offline-em-f1/2", OFFLINE.digest),
     }
-    a, b = report["rows"]
+    (table,) = report["tables"]
+    assert report["rows"] == table["rows"]
+    assert (table["dataset"], table["split"], table["aspect"]) == ("demo", "test", "qa")
+    assert table["judge_slug"] == OFFLINE.slug
+    a, b = table["rows"]
     assert (a["name"], a["seeds"], b["name"], b["seeds"]) == ("a", 1, "b", 2)
-    assert list(a["types"]) == ["spatial", "temporal"]
-    assert a["types"]["spatial"]["accuracy"] == 75
-    assert a["types"]["temporal"]["accuracy"] == 50
+    assert {k: v["accuracy"] for k, v in a["types"].items()} == {"spatial": 75, "temporal": 50}
     assert b["types"]["temporal"]["accuracy"] == 75
-    assert b["all"]["accuracy"] == pytest.approx(81.25)
-    for row in report["rows"]:
+    assert b["all"]["accuracy"] == 81.25
+    assert b["all"]["score"] == 4.062  # of 5, rounded half to even
+    assert a["all"]["exact"] == 62.5
+    assert (a["macro"], b["macro"]) == (62.5, 81.25)
+    for row in (a, b):
         for score in row["types"].values():
             assert {"asked": 4, "judged": 4, "lost": 0}.items() <= score.items()
             assert 0 <= score["low"] <= score["accuracy"] <= score["high"] <= 100
-    difference = {d["type"]: d["points"] for d in report["differences"]}
-    assert difference == {"spatial": 12.5, "temporal": 25}
-
-
-def test_page_is_one_file_that_asks_for_nothing(tmp_path: Path, store: FeatureStore) -> None:
-    right = [True, False] * 20
-    runs = [NamedRun(n, (save_eval(tmp_path / n / "e", right),)) for n in ("one", "two")]
-    build_report(
-        runs, tmp_path / "out", seconds={}, fingerprints={}, store=store, compare=[("one", "two")]
-    )
-    page = Page((tmp_path / "out/report.html").read_text("utf-8"))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "report.html",
-        "report.json",
-    ]
-    assert not {"script", "link", "iframe", "form", "object", "a"} & {n for n, _ in page.elements}
-    for _, attributes in page.elements:
-        for name, value in attributes.items():
-            assert not name.startswith("on")
-            assert name not in ("src", "href") or (value or "").startswith(
-                "data:image/jpeg;base64,"
-            )
-    policy = [attributes for _, attributes in page.elements if "http-equiv" in attributes]
-    assert "default-src 'none'" in str(policy[0]["content"])
-    assert page.count("article") == NUM_SAMPLES
-    assert page.count("caption") == 5
-    scopes = [attributes.get("scope") for name, attributes in page.elements if name == "th"]
-    assert set(scopes) == {"row", "col"}
-    headers = page.text.split("Coverage")[0]
-    assert headers.count(JUDGE) >= 4  # in the sentence and in every column head
-    assert "✓ right" in page.text
-    assert "✗ wrong" in page.text
-    sources = {value for _, attributes in page.elements if (value := attributes.get("src"))}
-    assert {base64.b64decode(source.split(",")[1]) for source in sources} <= {jpeg(50), jpeg(90)}
-
-
-def test_frames_come_from_the_store(tmp_path: Path, store: FeatureStore) -> None:
-    runs = [NamedRun("one", (save_eval(tmp_path / "e", [True] * 4),))]
-    build_report(runs, tmp_path / "out", seconds={}, fingerprints={}, store=store)
-    page = Page((tmp_path / "out/report.html").read_text("utf-8"))
-    sources = [attributes["src"] for name, attributes in page.elements if name == "img"]
-    found = [base64.b64decode(str(source).split(",")[1]) for source in sources]
-    assert found == [jpeg(50), jpeg(90)] * 2  # two questions about v0; v1 has no features
-
-
-def test_whatever_a_model_or_a_file_says_stays_text(tmp_path: Path) -> None:
-    folder = save_eval(tmp_path / "e", [True, False], pred=EVIL, prefix=EVIL)
-    runs = [NamedRun(EVIL, (folder,))]
-    report = build_report(
-        runs,
-        tmp_path / "out",
-        seconds={EVIL: 1.0},
-        fingerprints={EVIL: EVIL},
-        title=EVIL,
-    )
-    page = Page((tmp_path / "out/report.html").read_text("utf-8"))
-    assert page.count("script") == page.count("img") == 0
-    # title, heading, run's name in table, chart (cut), coverage; answers, ids, stage, fingerprint
-    assert page.text.count(EVIL) >= 10
-    assert EVIL in json.dumps(report).replace('\\"', '"')
-
-
-def test_lost_questions_take_the_accuracy_away_but_not_the_counts(tmp_path: Path) -> None:
-    runs = [
-        NamedRun("good", (save_eval(tmp_path / "g", [True] * 6),)),
-        NamedRun("bad", (save_eval(tmp_path / "b", [True, True, None, None, True, True]),)),
-    ]
-    report = build_report(runs, tmp_path / "out", seconds={}, fingerprints={})
-    bad = report["rows"][1]
-    assert bad["types"]["spatial"] == {
-        "accuracy": None,
-        "low": None,
-        "high": None,
-        "f1": None,
-        "asked": 3,
-        "judged": 2,
-        "lost": 1,
+    points = {d["type"]: d["points"] for d in table["differences"]}
+    assert points == {"spatial": 12.5, "temporal": 25, "all": 18.75}
+    assert report["cost"][1] == {
+        "run": "b",
+        "dataset": "demo",
+        "split": "test",
+        "judge": "offline-em-f1/2",
+        "generate_s": 5.0,
+        "new_tokens": 2 * 8 * 3,
+        "truncated": 2,
+        "judge_prompt_tokens": 0,
+        "judge_completion_tokens": 0,
     }
+
+
+def test_lost_questions_take_the_numbers_away_but_not_the_counts(tmp_path: Path) -> None:
+    lost = ["red", "red", None, None, "red", "red"]
+    runs = [
+        one("good", save_judged(tmp_path / "g", answer_rows(["red"] * 6))),
+        one("bad", save_judged(tmp_path / "b", answer_rows(lost))),
+    ]
+    report = build(runs, tmp_path / "out", compare=[("bad", "good")])
+    bad = report["rows"][1]
+    numbers = ("accuracy", "low", "high", "score", "score_low", "score_high", "exact", "f1")
+    assert {bad["types"]["spatial"][key] for key in numbers} == {None}
+    assert {"asked": 3, "judged": 2, "lost": 1}.items() <= bad["types"]["spatial"].items()
+    assert bad["lost"] == {"truncated": 2}
+    assert bad["macro"] is None
     assert "only 4 of 6 questions were judged" in bad["refused"]
-    page = Page((tmp_path / "out/report.html").read_text("utf-8"))
-    assert bad["refused"] in page.text
-    assert "lost: truncated" in page.text
+    assert {(d["points"], d["score"]) for d in report["differences"]} == {(None, None)}
+    assert "only 4 of 6 questions were judged" in (tmp_path / "out/report.md").read_text("utf-8")
     console = Console(record=True, width=200, file=io.StringIO())
     console.print(terminal_table(report))
     text = console.export_text()
     assert "\N{EN DASH} (2 of 3 judged)" in text
     assert "100.0 [100.0..100.0]" in text
-    assert JUDGE in text
+    assert "offline-em-f1/2" in text
 
 
 def test_types_by_number_get_names(tmp_path: Path) -> None:
-    folder = save_eval(tmp_path / "e", [True] * 4)
-    path = folder / "predictions.jsonl"
-    text = path.read_text().replace('"temporal"', '"1"').replace('"spatial"', '"0"')
-    path.write_text(text)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    (folder / "summary.json").write_text(json.dumps({"predictions": digest}))
-    runs = [NamedRun("one", (folder,))]
-    report = build_report(
-        runs, tmp_path / "out", seconds={}, fingerprints={}, type_names=("object", "number")
-    )
-    assert list(report["rows"][0]["types"]) == ["number", "object"]
+    rows = answer_rows(RED, types=("0", "1"))
+    run = save_judged(tmp_path / "r", rows, type_names=["object", "number"])
+    assert list(build([one("r", run)], tmp_path / "out")["rows"][0]["types"]) == [
+        "number",
+        "object",
+    ]
+
+
+def test_without_types_there_is_one_column(tmp_path: Path) -> None:
+    run = save_judged(tmp_path / "r", answer_rows(HALF, types=("",)))
+    (row,) = build([one("r", run)], tmp_path / "out")["rows"]
+    assert row["types"] == {"all": row["all"]}
+    assert row["macro"] is None
+
+
+def test_a_run_has_rows_where_it_was_evaluated_and_says_how_many_of_its_seeds(
+    tmp_path: Path,
+) -> None:
+    val, unborn = Part("demo", "val"), tmp_path / "unborn"
+    everywhere = save_judged(tmp_path / "a", answer_rows(RED))
+    save_judged(everywhere, answer_rows(HALF), part=val, annotations="a2")
+    begun = save_judged(tmp_path / "begun", answer_rows(RED))
+    next(begun.rglob("summary.json")).unlink()
+    runs = [
+        one("a", everywhere),
+        one("unborn", unborn),
+        one("begun", begun),
+        NamedRun("two", (unborn, save_judged(tmp_path / "b", answer_rows(HALF)))),
+    ]
+    out = tmp_path / "out"
+    test, on_val = build(runs, out, TEST, val, Part("demo", "never"))["tables"]
+    named = [(row["name"], row["seeds"], row["of_seeds"]) for row in test["rows"]]
+    assert named == [("a", 1, 1), ("two", 1, 2)]
+    assert test["rows"][1]["all"]["accuracy"] == 62.5
+    assert [row["name"] for row in on_val["rows"]] == ["a"]
+    assert cells((out / "report.md").read_text("utf-8"), "### demo, test")[2][:2] == [
+        "two",
+        "1 of 2",
+    ]
+
+
+def test_judges_never_share_a_table_and_their_agreement_is_said(tmp_path: Path) -> None:
+    def other(number: int, row: dict[str, Any], aspect: Aspect) -> Verdict:
+        right = number < 4
+        return Verdict(row["sample_id"], aspect, "ok", right, 4.0 if right else 1.0, "said", "", 7)
+
+    judges = [(OFFLINE, exactly), (MODEL, other)]
+    run = save_judged(tmp_path / "r", answer_rows(HALF), judges=judges)
+    report = build([one("r", run)], tmp_path / "out")
+    labels = ["offline-em-f1/2", "some-model-2026 (rubric abababab)"]
+    assert [table["judge"] for table in report["tables"]] == labels
+    assert [table["rows"][0]["all"]["accuracy"] for table in report["tables"]] == [62.5, 50]
+    (agreed,) = report["agreement"]
+    # They differ on questions 1, 6 and 7. Expected by chance: (5 * 4 + 3 * 4) / 64 = 1/2.
+    assert (agreed["run"], agreed["a"], agreed["b"]) == ("r", *labels)
+    assert (agreed["questions"], agreed["same"]) == (8, 62.5)
+    assert agreed["kappa"] == 0.25
+    assert agreed["score_gap"] == 0.625
+    assert [one["judge_prompt_tokens"] for one in report["cost"]] == [0, 56]
+    heads = cells((tmp_path / "out/report.md").read_text("utf-8"), "### demo, test")[0]
+    assert all("offline-em-f1/2" in head or "no judge" in head for head in heads[2:])
+    alone = build([one("r", run)], tmp_path / "out", judges=[MODEL.slug])
+    assert [table["judge_slug"] for table in alone["tables"]] == [MODEL.slug]
+    assert alone["agreement"] == []
+
+
+def test_judges_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    warm = replace(MODEL, temperature=1.0)
+    run = save_judged(tmp_path / "r", answer_rows(RED), judges=[(MODEL, exactly), (warm, exactly)])
+    report = build([one("r", run)], tmp_path / "out")
+    slugs = [table["judge_slug"] for table in report["tables"]]
+    assert set(slugs) == {MODEL.slug, warm.slug}
+    assert [table["judge"] for table in report["tables"]] == [
+        f"some-model-2026 (rubric abababab), {slug[-8:]}" for slug in slugs
+    ]
+
+
+def test_the_five_aspects_have_both_averages(tmp_path: Path) -> None:
+    generic, temporal, pairs = (Part("vcgbench", s) for s in ("generic", "temporal", "consistency"))
+    aspects: list[Aspect] = ["correctness", "detail", "context"]
+    rows, few = answer_rows(["red"] * 4, types=("",)), answer_rows(["red"] * 2, types=("",))
+
+    def three(number: int, row: dict[str, Any], aspect: Aspect) -> Verdict:
+        return Verdict(row["sample_id"], aspect, "ok", None, float(aspects.index(aspect) + 1))
+
+    run = tmp_path / "r"
+    save_judged(run, rows, part=generic, aspects=aspects, judges=[(MODEL, three)])
+    save_judged(run, few, part=temporal, aspects=["temporal"], judges=[(MODEL, scored([4, 5]))])
+    half = build([one("r", run)], tmp_path / "out", generic, temporal)
+    assert half["five"] == []
+    twice = answer_rows(["red"] * 2, types=("",), pairs=True)
+    save_judged(run, twice, part=pairs, aspects=["consistency"], judges=[(MODEL, scored([0, 1]))])
+    report = build([one("r", run)], tmp_path / "out", generic, temporal, pairs)
+    (five,) = report["five"]
+    (row,) = five["rows"]
+    scores = {aspect: score["score"] for aspect, score in row["aspects"].items()}
+    assert scores == {
+        "correctness": 1,
+        "detail": 2,
+        "context": 3,
+        "temporal": 4.5,
+        "consistency": 0.5,
+    }
+    assert row["mean_of_aspects"]["mean"] == 2.2  # (1 + 2 + 3 + 4.5 + 0.5) / 5
+    assert row["question_weighted"]["mean"] == 2.125  # (4 * 6 + 9 + 1) / 16
+    assert all(table["rows"][0]["all"]["accuracy"] is None for table in report["tables"])
+    text = (tmp_path / "out/report.md").read_text("utf-8")
+    found = cells(text, "### vcgbench, the five aspects")[1]
+    assert [cell.split()[0] for cell in found[-2:]] == ["2.20", "2.12"]
+    assert "RED-VILLM | LLaVA-7B | 2.57 | 2.64 | 3.13 | 2.21 | 2.39" in text
+    console = Console(record=True, width=300, file=io.StringIO())
+    console.print(terminal_table(report))
+    text = console.export_text()
+    assert "4.50" in text
+    assert "4.50 [" not in text  # one video has no spread
+
+
+def test_csv_and_markdown_parse_back_to_the_same_numbers(tmp_path: Path) -> None:
+    runs = [
+        one(EVIL, save_judged(tmp_path / "1", answer_rows(HALF))),
+        one("lost", save_judged(tmp_path / "2", answer_rows([*RED[:7], None]))),
+    ]
+    out = tmp_path / "out"
+    report = build(runs, out)
+    with (out / "report.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    wanted = [
+        (row["name"], kind, score)
+        for row in report["rows"]
+        for kind, score in (row["types"] | {"all": row["all"]}).items()
+    ]
+    assert [(line["run"], line["type"]) for line in lines] == [(n, k) for n, k, _ in wanted]
+    for line, (_, _, score) in zip(lines, wanted, strict=True):
+        assert (line["dataset"], line["split"], line["aspect"]) == ("demo", "test", "qa")
+        assert line["judge"] == "offline-em-f1/2"
+        for key in ("asked", "accuracy", "low", "high", "score", "score_high", "exact", "f1"):
+            assert (float(line[key]) if line[key] else None) == score[key]
+    text = (out / "report.md").read_text("utf-8")
+    head, first, second = cells(text, "### demo, test")
+    assert [name.split()[0] for name in head[2:5]] == ["spatial", "temporal", "all"]
+    total = report["rows"][0]["all"]
+    shown = f"{total['accuracy']:.1f} [{total['low']:.1f}, {total['high']:.1f}]"
+    assert first[4] == shown
+    assert second[2:5] == ["\N{EN DASH}"] * 3
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "](javascript" not in text
+    for block in text.split("\n\n"):
+        if block.startswith("| "):  # nothing in a cell ends it
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+
+
+def test_curves_come_from_the_runs_own_log(tmp_path: Path) -> None:
+    run = save_judged(tmp_path / "r", answer_rows(RED))
+    history = [
+        {"loss": 2.0 - step / 2000, "lr": 1e-5} | ({"val_loss": 3.0} if step % 400 == 0 else {})
+        for step in range(1, 1201)
+    ]
+    for logger in make_loggers(run, None, history):
+        logger.save()
+    log = run / "logs" / "metrics.csv"
+    log.write_text(log.read_text() + "1.25,0.0")  # the training goes on
+    runs = [one("r", run), one("untuned", save_judged(tmp_path / "u", answer_rows(RED)))]
+    curves = build(runs, tmp_path / "out")["curves"]
+    assert list(curves) == ["r"]
+    curve = curves["r"]
+    assert 400 <= len(curve["step"]) <= 500
+    assert curve["step"] == sorted(set(curve["step"]))
+    assert (curve["step"][0], curve["step"][-1]) == (1, 1200)
+    assert curve["loss"] == pytest.approx([2.0 - step / 2000 for step in curve["step"]])
+    assert {s for s, v in zip(curve["step"], curve["val"], strict=True) if v == 3.0} == {
+        400,
+        800,
+        1200,
+    }
+
+
+def test_the_papers_tables_are_as_printed(tmp_path: Path) -> None:
+    found = build([one("r", save_judged(tmp_path / "r", answer_rows(RED)))], tmp_path / "out")
+    published = found["published"]
+    rows = {(row["method"], row["llm"]): row for row in published["table1"]}
+    means = {llm: sum(list(row.values())[2:]) / 5 for (_, llm), row in rows.items()}
+    # The five-aspect means that others quote of these rows.
+    assert round(means["Qwen-VL-7B(en)"], 2) == 2.70
+    assert round(sum(list(rows["RED-VILLM", "LLaVA-7B"].values())[2:]) / 5, 2) == 2.59
+    ours = {row["llm"]: row for row in published["table2"] if row["method"] == "RED-VILLM"}
+    assert ours["LLaVA-7B"]["msvd-qa"] == {"accuracy": 68.9, "score": 2.8}
+    assert ours["Qwen-VL-7B"]["activitynet-qa"] == {"accuracy": 44.2, "score": 3.2}
+    assert len(published["table1"]) == len(published["table2"]) == 7
+    assert published["judge"] == "GPT-3.5, as printed in the paper"
+    assert any("2.41" in note for note in published["notes"])
 
 
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("rows", "meta", "message"),
     [
-        ({"judge": "gpt/1"}, "different judges"),
-        ({"annotations": "a2"}, "different annotations"),
-        ({"prefix": "x"}, "questions and verdicts do not match"),
+        (answer_rows(RED), {"annotations": "a2"}, "different annotations"),
+        (answer_rows(RED, prefix="x"), {}, "answered other questions"),
+        (answer_rows(RED)[:-1], {}, "answered other questions"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(
-    tmp_path: Path, other: dict[str, str], message: str
+    tmp_path: Path, rows: list[dict[str, Any]], meta: dict[str, str], message: str
 ) -> None:
     runs = [
-        NamedRun("one", (save_eval(tmp_path / "1", [True] * 4),)),
-        NamedRun("two", (save_eval(tmp_path / "2", [True] * 4, **other),)),
+        one("one", save_judged(tmp_path / "1", answer_rows(RED))),
+        one("two", save_judged(tmp_path / "2", rows, **meta)),
     ]
     with pytest.raises(RedVillmError, match=message):
-        build_report(runs, tmp_path / "out", seconds={}, fingerprints={})
-    assert not (tmp_path / "out").exists()
+        build(runs, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
+    run = one("one", save_judged(tmp_path / "1", answer_rows(RED)))
     with pytest.raises(RedVillmError, match="distinct names"):
-        build_report([runs[0], runs[0]], tmp_path / "out", seconds={}, fingerprints={})
+        build([run, run], tmp_path / "out")
+    with pytest.raises(RedVillmError, match="no such run to compare"):
+        build([run], tmp_path / "out", compare=[("one", "two")])
+    with pytest.raises(RedVillmError, match="nothing was evaluated"):
+        build([run], tmp_path / "out", Part("demo", "val"))
+    (tmp_path / "1/eval/demo/test/predictions.jsonl").write_text("")
+    with pytest.raises(RedVillmError, match="changed after they were judged"):
+        build([run], tmp_path / "out")

@@ -703,6 +703,16 @@ def test_escaped_names_never_collide(one: str, two: str) -> None:
     assert escape_name(one) not in ("", ".", "..")
 
 
+def test_thumbs_of_many_videos_come_in_the_order_asked_for(store: Path) -> None:
+    ids = [f"v{number}" for number in range(6)]
+    plan = plan_ids(store, *ids)
+    strips = {i: (i.encode(),) for i in ids if i not in ("v2", "v3", "v5")}  # v2, v3: no archive
+    write_all(store, plan, "zarr", {i: ok_row(i, thumbs=strips.get(i, ())) for i in ids})
+    features = FeatureStore(store)
+    asked = ["v5", "v0", "v1", "v0", "v3", "v2", "v4"]
+    assert list(features.each_thumbs(asked)) == [list(strips.get(i, ())) for i in asked]
+
+
 def test_thumbs_are_optional_outside_the_digest_and_checked(store: Path) -> None:
     plan = plan_ids(store, "a", "b")
     write_all(store, plan, "zarr", {"a": ok_row("a", thumbs=(b"x" * 99,))})

@@ -67,7 +67,8 @@ def test_help_of_every_stage(stage: str, capsys: pytest.CaptureFixture[str]) -> 
         (["extract", "--part", "3/2"], ["3/2", "i/n"]),
         (["extract", "--videos", "/nowhere"], ["/nowhere", "no such folder"]),
         (["train"], ["no features", "make extract DATASET=demo BASE=mini"]),
-        (["report"], ["nothing evaluated", "make eval"]),
+        (["report"], ["no run folder", "make train"]),
+        (["reeval", "--benchmarks", "vcgbnch"], ["no run folder"]),
         (["eval", "--checkpoint", "nowhere*"], ["no run folder", "nowhere*"]),
     ],
 )
@@ -158,9 +159,15 @@ def test_own_videos_from_file_to_score(
     asked = ["eval", *options(own), "--checkpoint", str(folder)]
     assert main(asked) == 2, "8 of 26 questions are lost: no headline"
     assert main([*asked, "--min_coverage", "0.5"]) == 0
-    verdicts = (folder / "eval" / "test" / "verdicts.jsonl").read_text().splitlines()
-    assert len(verdicts) == 26
-    assert main(["report", *options(own)]) == 0
+    (verdicts,) = folder.glob("eval/clips/test/judges/offline-*/verdicts.jsonl")
+    assert len(verdicts.read_text().splitlines()) == 26
+    assert main(["report", "--checkpoints", "runs/clips/*/seed-*", "--out", "runs/clips"]) == 0
+    assert (own / "runs" / "clips" / "report" / "index.html").is_file()
+    own_set = ["--videos", str(own / "clips"), "--annotations", str(own / "qa.jsonl")]
+    again = ["--benchmarks", "", "--checkpoints", str(folder), "--min_coverage", "0.5"]
+    capsys.readouterr()
+    assert main(["reeval", *again, *own_set]) == 0
+    assert "answered before" in capsys.readouterr().out
 
 
 def test_videos_added_later_are_extracted_alone(

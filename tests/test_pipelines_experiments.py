@@ -51,6 +51,12 @@ def costs() -> list[tuple[str, int, int, int]]:
     return [(name, *map(int, match.groups())) for name, match in found.items() if match]
 
 
+def test_the_papers_recipes_answer_in_float16_and_no_other() -> None:
+    assert [name for name in NAMES if load(name).dtype == "float16"] == [
+        name for name in NAMES if "-7b" in name
+    ]
+
+
 def test_every_7b_recipe_says_its_cost() -> None:
     assert [name for name, *_ in costs()] == [name for name in NAMES if "-7b" in name]
 
@@ -153,6 +159,16 @@ def test_a_stage_that_does_not_train_takes_the_selection_alone(tmp_path: Path) -
     assert yaml.safe_load(again[1]) == yaml.safe_load(given) | {"experiment": "mine"}
     assert read_recipes(["--config", str(own)], options) == ["--config", str(own)]
     assert read_recipes(["--config", str(recipe)], options | {"switches"})[1] == str(recipe)
+    answers = [*options, "dtype", "temperature"]
+    recipe.write_text(recipe.read_text() + "dtype: float16\n")
+    told = yaml.safe_load(read_recipes(["--config", str(recipe)], answers)[1])
+    assert told == yaml.safe_load(given) | {"dtype": "float16"}, "answering alone is told its dtype"
+    other = [*options, "dtype"]
+    assert yaml.safe_load(read_recipes(["--config", str(recipe)], other)[1]) == yaml.safe_load(
+        given
+    )
+    trains = yaml.safe_load(read_recipes(["--config", str(recipe)], [*other, "switches"])[1])
+    assert trains == yaml.safe_load(given) | {"experiment": "mine", "batch_size": 4}
     named = read_recipes(["--config", "smoke"], options | {"switches"})
     assert named[1] == str(FOLDER / "smoke.yaml")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -37,24 +37,44 @@ def full_masks(
     else:
         ahead = batch.input_ids == image_token_id
     block = ahead[:, :, None] & ahead[:, None] & (attention != "causal")
-    full = _additive(near | block, dtype)
+    # Questions that share a row are as far from the video as their positions say.
+    distance = batch.position_ids[:, :, None] - batch.position_ids[:, None]
+    # PaliGemma's prefix looks past the window, Gemma 3's images do not.
+    past = block if attention == "bidirectional-prefix" else None
+    # Padding sees itself: a row that sees nothing would be NaN.
+    itself = torch.eye(near.shape[-1], dtype=torch.bool, device=near.device)
+    return additive_masks(near | block | itself, past, distance, config, dtype)
+
+
+def additive_masks(
+    seen: Bool[Tensor, "B L S"],
+    past_window: Bool[Tensor, "B L S"] | None,
+    distance: Int[Tensor, "B L S"],
+    config: Any,
+    dtype: torch.dtype,
+) -> Float[Tensor, "B 1 L S"] | dict[str, Float[Tensor, "B 1 L S"]]:
+    """What an LLM adds to its scores; by kind of layer where it has sliding windows.
+
+    Args:
+        seen: whether a token (second axis) sees another (third axis), windows aside.
+        past_window: where it does so however far the other is.
+        distance: in tokens; behind is positive.
+        config: the LLM's.
+        dtype: the LLM's.
+    """
+    full = _additive(seen, dtype)
     window = getattr(config, "sliding_window", None)
     layers = getattr(config, "layer_types", None)
     if not window or (layers and "sliding_attention" not in layers):
         return full
-    # Questions that share a row are as far from the video as their positions say.
-    far = batch.position_ids[:, :, None] - batch.position_ids[:, None] >= window
-    # PaliGemma's prefix looks past the window, Gemma 3's images do not.
-    seen = near & ~far | block if attention == "bidirectional-prefix" else (near | block) & ~far
-    sliding = _additive(seen, dtype)
+    near = distance < window
+    sliding = _additive(seen & (near if past_window is None else near | past_window), dtype)
     return {"full_attention": full, "sliding_attention": sliding} if layers else sliding
 
 
-def _additive(seen: Bool[Tensor, "B L L"], dtype: torch.dtype) -> Float[Tensor, "B 1 L L"]:
-    # Finite, and padding sees itself: a row that sees nothing would be NaN.
-    seen = seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
+def _additive(seen: Bool[Tensor, "B L S"], dtype: torch.dtype) -> Float[Tensor, "B 1 L S"]:
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-    return mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+    return mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None]  # finite: NaN would spread
 
 
 def use_block_masks(llm: PreTrainedModel, attention: Attention) -> None:

@@ -39,7 +39,7 @@ class VideoLLM(nn.Module):
         self.projector = projector
         self.llm = llm
         self.image_token_id = image_token_id
-        self._positions, self._attention = positions, attention
+        self.positions, self.attention = positions, attention
 
     @classmethod
     def of(cls, projector: VideoProjector, base: ImageLLM) -> VideoLLM:
@@ -78,8 +78,8 @@ class VideoLLM(nn.Module):
         mask: Any = batch.attention_mask
         if batch.packed and self.llm.config._attn_implementation == FLEX:
             mask = block_mask(batch)
-        elif self._attention != "causal" or batch.packed:
-            who = self._attention, self.image_token_id
+        elif self.attention != "causal" or batch.packed:
+            who = self.attention, self.image_token_id
             mask = full_masks(batch, *who, self.llm.config, self.llm.dtype)
         elif batch.side == "right":
             mask = None  # behind padding on the right is nothing: the causal mask alone is exact
@@ -94,7 +94,7 @@ class VideoLLM(nn.Module):
 
     def position_ids(self, batch: Batch) -> Int[Tensor, "*axes B L"]:
         """Each token's position, in three axes where the LLM counts so."""
-        if self._positions == "sequence":
+        if self.positions == "sequence":
             return batch.position_ids
         rows = []
         sees_spatial = self.projector.switches.features != "temporal_features"

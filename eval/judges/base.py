@@ -126,9 +126,12 @@ class Judge(Protocol):
 
 
 def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
-    """Write verdicts.jsonl at once: it appears whole or not at all."""
+    """Write verdicts.jsonl at once: it appears whole or not at all.
+
+    Half a character in a reply, which UTF-8 cannot say, is written as JSON's own escape.
+    """
     lines = (json.dumps(asdict(verdict), ensure_ascii=False) + "\n" for verdict in verdicts)
-    replace_file(path, "".join(lines).encode(), "verdicts")
+    replace_file(path, "".join(lines).encode(errors="backslashreplace"), "verdicts")
 
 
 def read_verdicts(path: Path) -> list[Verdict]:

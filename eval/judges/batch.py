@@ -83,9 +83,9 @@ def write_batches(judge: RubricJudge, items: Sequence[JudgeItem], folder: Path) 
     with suppress(BudgetReachedError):
         for request in track(due, "writing requests", transient=True):
             if request.key not in waiting and request.key not in lines:
-                tokens += prompt_tokens(request) + judge._config.max_tokens
+                tokens += prompt_tokens(request) + judge.config.max_tokens
                 judge._budget.reserve(this_call, tokens)
-                lines[request.key] = _line(request, judge._config)
+                lines[request.key] = _line(request, judge.config)
     last = max((int(file.stem[-4:]) for file in batch_files(folder)), default=0)
     written = []
     for number, part in enumerate(_parts(lines), start=last + 1):
@@ -155,7 +155,7 @@ def collect(folder: Path, judge: RubricJudge) -> Collected:
     waiting: dict[str, str] = {}
     problems: dict[str, str] = {}
     replies: list[Reply] = []
-    with batch_client(judge._config) if asked else nullcontext() as client, judge.ledger:
+    with batch_client(judge.config) if asked else nullcontext() as client, judge.ledger:
         for file in track(states, "collecting", transient=True, disable=len(states) < 2):
             state = states[file]
             if local_output(file).exists():

@@ -46,8 +46,9 @@ class RubricJudge:
         self._rubric = rubric
         self._make_asker = make_asker
         self._asker: Asker | None = None
+        self.token_budget = token_budget
         self._budget = Budget(token_budget)
-        self._config = config
+        self.config = config
         self._can_differ = record.structured or record.temperature > 0
 
     def __call__(self, items: Sequence[JudgeItem]) -> list[Verdict]:
@@ -70,9 +71,9 @@ class RubricJudge:
         """What `__call__` would take, without second asks; nothing is sent."""
         due = self.due(items)
         prompt = sum(prompt_tokens(request) for request in due)
-        completion = len(due) * self._config.max_tokens
+        completion = len(due) * self.config.max_tokens
         cached = len({self.request(item).key for item in items}) - len(due)
-        money = price(self._config, prompt, completion)
+        money = price(self.config, prompt, completion)
         return Cost(len(due), cached, prompt, completion, money)
 
     def due(self, items: Iterable[JudgeItem]) -> list[Request]:
@@ -110,7 +111,7 @@ class RubricJudge:
             progress.advance(reply, failed, again=key in latest)
             latest[key] = reply
 
-        with JudgingProgress(self._config, len(requests), len(requests) - len(due)) as progress:
+        with JudgingProgress(self.config, len(requests), len(requests) - len(due)) as progress:
             while due and self._ask([self._now(requests[key]) for key in due], asker, took):
                 came = [key for key in due if key in latest]
                 due = [key for key in came if self._is_due(key, aspects[key], latest[key])]
@@ -130,7 +131,7 @@ class RubricJudge:
         waiting = {request.key: request for request in requests}
 
         def before(key: str) -> str:
-            self._budget.reserve(key, prompt_tokens(waiting[key]) + self._config.max_tokens)
+            self._budget.reserve(key, prompt_tokens(waiting[key]) + self.config.max_tokens)
             return self.ledger.attempt(key)
 
         while waiting:
@@ -157,7 +158,7 @@ class RubricJudge:
         outcome = _read(replies[-1], aspect).outcome
         if outcome == "parse_failure" and len(replies) == 1 and self._can_differ:
             return True
-        return outcome != "ok" and latest is None and self._config.reask_failed
+        return outcome != "ok" and latest is None and self.config.reask_failed
 
     def _now(self, request: Request) -> Request:
         """The request as it would be sent now: without a schema where that failed before."""

@@ -1,0 +1,217 @@
+"""The report: tables as JSON, Markdown and CSV, and a page with every question and answer.
+
+    <out>/report.json     all numbers
+    <out>/report.md       the same to read, report.csv to compute with
+    <out>/report/         the page (index.html) and its data; or, as one file, report.html
+
+Everything is built beside its place and put there when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich import progress
+from rich.console import Console
+from rich.markup import escape
+
+from eval.report.csv_file import report_csv
+from eval.report.curves import learning_curves
+from eval.report.facts import cost_rows, fingerprints
+from eval.report.gather import PartResults, gather, name_judges
+from eval.report.markdown import report_markdown
+from eval.report.published import published
+from eval.report.runs import NamedRun, Part
+from eval.report.shards import count_calls, page_calls, write_call
+from eval.report.tables import make_agreement, make_five, make_table
+from eval.report.terminal import terminal_table
+from features.durable import disk_errors, replace_file
+from features.errors import RedVillmError, few
+from features.spec import SCHEMA_VERSION
+from features.store import FeatureStore
+
+__all__ = ["SINGLE_FILE_ROWS", "NamedRun", "Part", "build_report", "terminal_table"]
+
+SINGLE_FILE_ROWS = 5_000
+"""Most samples of a page in one file: a browser must read all of it before it shows anything."""
+_STAGED = ".report.new"
+_Item = TypeVar("_Item")
+
+
+def build_report(
+    runs: Sequence[NamedRun],
+    parts: Sequence[Part],
+    out: Path,
+    *,
+    judges: Sequence[str] | None = None,
+    stores: Mapping[str, FeatureStore] | None = None,
+    compare: Sequence[tuple[str, str]] = (),
+    seconds: Mapping[str, float] | None = None,
+    title: str,
+    min_coverage: float,
+    single_file: bool = False,
+) -> dict[str, Any]:
+    """Write the report into `out`, and return what report.json holds.
+
+    A run that was not evaluated on a part, or not by a judge, has no row there. A row is made of
+    the seeds that were, and says how many of all they are.
+
+    Args:
+        runs: the rows, in the order in which they are shown.
+        parts: what they were asked.
+        out: folder of the report.
+        judges: slugs of the judges that are reported, in this order; all that are found unless
+            given.
+        stores: by dataset, where frame strips and paths of videos come from.
+        compare: pairs of run names (a, b) whose paired difference a - b is reported.
+        seconds: wall clock by stage.
+        title: the question that the report answers.
+        min_coverage: share of a row's questions that must have been judged for its numbers.
+        single_file: the page as one file, report.html.
+
+    Raises:
+        RedVillmError: names that repeat, nothing that was evaluated, a damaged evaluation, runs
+            that were not asked the same questions, or too many samples for one file.
+    """
+    _check_names(runs, compare)
+    with _staging(out) as staged:
+        found = _gather_all(runs, parts, staged, judges)
+        if single_file:
+            _require_few(found)
+        report = _report(runs, found, compare, min_coverage, title, seconds or {})
+        if single_file:
+            page = out / "report.html"
+            _write_single(page, staged / page.name, page_calls(report, found, stores or {}, out))
+        else:
+            page = out / "report"
+            calls = page_calls(report, found, stores or {}, page)
+            _write_folder(page, staged, calls, count_calls(found, stores or {}))
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    for name, content in (
+        ("report.md", report_markdown(report)),
+        ("report.csv", report_csv(report)),
+        ("report.json", text),
+    ):
+        replace_file(out / name, content.encode(errors="backslashreplace"), "report")
+    return report
+
+
+def _check_names(runs: Sequence[NamedRun], compare: Sequence[tuple[str, str]]) -> None:
+    names = [run.name for run in runs]
+    if not runs or not all(run.seeds for run in runs) or len(set(names)) != len(names):
+        raise RedVillmError("a report needs runs with distinct names and a seed each", got=names)
+    unknown = sorted({name for pair in compare for name in pair} - set(names))
+    if unknown:
+        raise RedVillmError("no such run to compare", got=few(unknown), wanted=few(names, 20))
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A folder beside the report for what is not whole yet; what a crash left there goes first."""
+    staged = out / _STAGED
+    with disk_errors("cannot write the report", out):
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        try:
+            yield staged
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+def _gather_all(
+    runs: Sequence[NamedRun], parts: Sequence[Part], staged: Path, judges: Sequence[str] | None
+) -> list[PartResults]:
+    """What there is of each part.
+
+    Raises:
+        RedVillmError: nothing at all.
+    """
+    found = []
+    for number, part in enumerate(parts):
+        track = partial(_track, what=f"reading {part.dataset}, {part.split}")
+        one = gather(runs, part, f"p{number}", staged, judges, track)
+        found += [one] if one is not None else []
+    name_judges(found)
+    if not found:
+        raise RedVillmError(
+            "nothing was evaluated",
+            where=few([str(seed) for run in runs for seed in run.seeds]),
+            got="no finished judgement" + (f" by {few(list(judges))}" if judges else ""),
+            wanted=few([f"{part.dataset}, {part.split}" for part in parts]),
+            do="run the evaluation first",
+        )
+    return found
+
+
+def _report(
+    runs: Sequence[NamedRun],
+    parts: Sequence[PartResults],
+    compare: Sequence[tuple[str, str]],
+    min_coverage: float,
+    title: str,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    keys = [(part, key) for part in parts for key in part.keys]
+    tables = [
+        make_table(part, key, compare, min_coverage) for part, key in _track(keys, "intervals")
+    ]
+    return {
+        "schema": SCHEMA_VERSION,
+        "title": title,
+        **{key: tables[0][key] for key in ("split", "judge", "rows", "differences")},
+        "tables": tables,
+        "five": make_five(parts, tables),
+        "published": published(),
+        "agreement": [row for part in parts for row in make_agreement(part)],
+        "curves": learning_curves(runs),
+        "cost": [row for part in parts for row in cost_rows(part)],
+        "fingerprints": fingerprints(parts),
+        "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
+    }
+
+
+def _write_folder(page: Path, staged: Path, calls: Iterable[tuple[str, str]], count: int) -> None:
+    """Build the folder and put it in the old one's place."""
+    from eval.report.page import write_page
+
+    new, old = staged / page.name, staged / "old"
+    (new / "data").mkdir(parents=True)
+    for call in _track(calls, "writing the page", count):
+        write_call(new / "data", call)
+    write_page(new)
+    if page.exists():
+        page.rename(old)
+    new.rename(page)
+
+
+def _write_single(page: Path, new: Path, calls: Iterable[tuple[str, str]]) -> None:
+    """All in one file, and what the page begins with first."""
+    from eval.report.page import single_page
+
+    *others, report = calls
+    with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.writelines(single_page([report, *others]))
+    new.replace(page)
+
+
+def _track(items: Iterable[_Item], what: str, total: int | None = None) -> Iterable[_Item]:
+    """A progress bar where somebody can see it move."""
+    seen = Console().is_terminal
+    return progress.track(items, escape(what), total, transient=True, disable=not seen)
+
+
+def _require_few(parts: Sequence[PartResults]) -> None:
+    count = sum(len(part.questions) for part in parts)
+    if count > SINGLE_FILE_ROWS:
+        raise RedVillmError(
+            "too many samples for a page in one file",
+            got=count,
+            wanted=f"at most {SINGLE_FILE_ROWS:,}",
+            do="build the folder (its index.html opens from the disk, too), or report fewer splits",
+        )

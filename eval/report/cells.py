@@ -1,0 +1,47 @@
+"""Numbers as they are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+DASH = "\N{EN DASH}"
+"""Stands where there is no number."""
+
+
+def interval(
+    mean: float | None, low: float | None, high: float | None, digits: int, between: str = ", "
+) -> str:
+    """A number with its 95 % interval, as far as they are there."""
+    if mean is None:
+        return DASH
+    if low is None or high is None:
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} [{low:.{digits}f}{between}{high:.{digits}f}]"
+
+
+def accuracy(score: Mapping[str, Any], between: str = ", ") -> str:
+    """Percent."""
+    return interval(score["accuracy"], score["low"], score["high"], 1, between)
+
+
+def mean_score(score: Mapping[str, Any], between: str = ", ") -> str:
+    """0 to 5."""
+    return interval(score["score"], score["score_low"], score["score_high"], 2, between)
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number alone."""
+    return DASH if value is None else f"{value:.{digits}f}"
+
+
+def seeds(row: Mapping[str, Any]) -> str:
+    """How many seeds a row is made of, and of how many if some are missing."""
+    few = row["seeds"] < row["of_seeds"]
+    return f"{row['seeds']} of {row['of_seeds']}" if few else str(row["seeds"])
+
+
+def table_types(table: Mapping[str, Any]) -> list[str]:
+    """A table's columns: each type, and all where that says something more."""
+    types = sorted({kind for row in table["rows"] for kind in row["types"]} - {"all"})
+    return ["all"] if not types else types if len(types) == 1 else [*types, "all"]

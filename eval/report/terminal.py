@@ -1,0 +1,56 @@
+"""The report in short, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from eval.report.cells import DASH, accuracy, mean_score, seeds, table_types
+
+
+def terminal_table(report: Mapping[str, Any]) -> Table:
+    """Of one table its types; of several a column each, over all their questions."""
+    tables = report["tables"]
+    return _one(tables[0]) if len(tables) == 1 else _several(tables)
+
+
+def _one(table: Mapping[str, Any]) -> Table:
+    what = "accuracy in %" if table["aspect"] == "qa" else f"{table['aspect']}, score"
+    title = f"{what} on {table['dataset']}, {table['split']} [95 % interval], judge"
+    shown = Table(title=escape(f"{title} {table['judge']}"), box=SIMPLE_HEAD)
+    types = table_types(table)
+    shown.add_column("run")
+    shown.add_column("seeds", justify="right")
+    for kind in types:
+        shown.add_column(escape(kind), justify="right")
+    for row in table["rows"]:
+        scores = {**row["types"], "all": row["all"]}
+        cells = [_cell(scores[kind]) for kind in types]
+        shown.add_row(escape(row["name"]), seeds(row), *cells)
+    return shown
+
+
+def _several(tables: list[Mapping[str, Any]]) -> Table:
+    shown = Table(title="over all questions [95 % interval]", box=SIMPLE_HEAD)
+    shown.add_column("run")
+    for table in tables:
+        what = "accuracy %" if table["aspect"] == "qa" else f"{table['aspect']}, score"
+        head = f"{table['dataset']}\n{table['split']}: {what}\n{table['judge']}"
+        shown.add_column(escape(head), justify="right")
+    for name in dict.fromkeys(row["name"] for table in tables for row in table["rows"]):
+        rows = [next((r for r in t["rows"] if r["name"] == name), None) for t in tables]
+        shown.add_row(escape(name), *(_cell(row["all"]) if row else "" for row in rows))
+    return shown
+
+
+def _cell(score: Mapping[str, Any]) -> str:
+    """The accuracy, or where there is no right and wrong the score."""
+    if score["accuracy"] is not None:
+        return escape(accuracy(score, ".."))
+    if score["score"] is not None:
+        return escape(mean_score(score, ".."))
+    return f"{DASH} ({score['judged']} of {score['asked']} judged)"
