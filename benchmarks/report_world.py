@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.world import new_folder, write_clip
-from eval.folders import JUDGE, JUDGES, META, PREDICTIONS, SUMMARY, VERDICTS, eval_folder
-from eval.judges.base import JudgeRecord, Verdict, write_verdicts
+from eval.folders import JUDGES, META, PREDICTIONS, SUMMARY, VERDICTS, eval_folder
+from eval.judges.base import JUDGE, JudgeRecord, Verdict, write_verdicts
 from eval.report.build import NamedRun, Part
 from features.config import Aspect
 from features.durable import file_sha256

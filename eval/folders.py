@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.judges.base import JudgeRecord, Verdict, read_verdicts
+from eval.judges.base import JUDGE, JudgeRecord, Verdict, read_verdicts
 from features.durable import escape_name, file_sha256
 from features.errors import RedVillmError
 from features.spec import check_schema
 
 PREDICTIONS, META = "predictions.jsonl", "predictions.meta.json"
-JUDGES, JUDGE, VERDICTS, SUMMARY = "judges", "judge.json", "verdicts.jsonl", "summary.json"
+JUDGES, VERDICTS, SUMMARY = "judges", "verdicts.jsonl", "summary.json"
 
 
 def eval_folder(run: Path, dataset: str, split: str) -> Path:

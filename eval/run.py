@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from eval.folders import (
-    JUDGE,
     JUDGES,
     PREDICTIONS,
     SUMMARY,
@@ -24,7 +23,7 @@ from eval.folders import (
     read_predictions,
 )
 from eval.generate import GenerateConfig, generate
-from eval.judges.base import Judge, JudgeItem, JudgeRecord, Verdict, write_verdicts
+from eval.judges.base import JUDGE, Judge, JudgeItem, JudgeRecord, Verdict, write_verdicts
 from eval.metrics import Question, named_types, overlaps, score_by_type, withhold
 from eval.scores import TypeScore
 from features.config import Aspect, BaseConfig, DatasetConfig

@@ -29,12 +29,16 @@ STAGES = {
     "report": "stage 4: a report of evaluated runs: page, JSON, Markdown, CSV",
     "export": "a trained run as a folder that can be shared: export RUN TARGET",
     "import-projector": "Video-ChatGPT's mm_projector: import-projector FILE TARGET --base BASE",
+    "judge": "answers that are there, judged (again): judge FOLDER --judge NAME; the Batch API",
+    "predictions": "answers of other projects and for their scripts: export, import, judged",
     "store": "feature stores: verify, info, convert, merge, import, export, gc",
     "inspect": "what a base is, and whether its files are whole: inspect BASE",
     "mini": "train the embedded base from scratch",
     "rehearse": "a published base at full size with made-up weights: one step, one answer",
     "gpu-check": "parity and speed of a base on this machine's accelerator",
 }
+VERBS = {"store": "pipelines.store_commands", "predictions": "pipelines.judge_commands"}
+"""Stages that consist of verbs, and where those are."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rest = [arg for arg in args[1:] if arg != "--debug"]
         if args[0] == "inspect" and rest and not rest[0].startswith("-"):
             rest.insert(0, "--base")  # `inspect BASE`, as people type it
-        return run_verb(rest) if args[0] == "store" else run_stage(args[0], rest)
+        return run_verb(args[0], rest) if args[0] in VERBS else run_stage(args[0], rest)
     except RedVillmError as error:
         if debug:
             raise
@@ -73,24 +77,27 @@ def run_stage(name: str, args: list[str]) -> int:
     Raises:
         ConfigError: an unknown option or key, or a value of the wrong type.
     """
-    return _run(name, STAGES[name], importlib.import_module("pipelines.stages").STAGES[name], args)
+    module = importlib.import_module(
+        f"pipelines.{'judge_commands' if name == 'judge' else 'stages'}"
+    )
+    return _run(name, STAGES[name], module.STAGES[name], args)
 
 
-def run_verb(args: list[str]) -> int:
+def run_verb(stage: str, args: list[str]) -> int:
     """The same for `store <verb>`; without a verb all of them are listed."""
     from features.errors import ConfigError
     from features.recipes import did_you_mean
-    from pipelines.store_commands import VERBS
 
+    verbs = importlib.import_module(VERBS[stage]).VERBS
     if not args or args[0] in ("-h", "--help"):
-        print("usage: python -m pipelines store <verb> STORE [...] [--key value ...]\n")
-        print("\n".join(f"  {k:9} {verb.configs()[0].__doc__}" for k, verb in VERBS.items()))
-        print("\n`python -m pipelines store <verb> --help` lists its options.")
+        print(f"usage: python -m pipelines {stage} <verb> [...] [--key value ...]\n")
+        print("\n".join(f"  {k:9} {verb.configs()[0].__doc__}" for k, verb in verbs.items()))
+        print(f"\n`python -m pipelines {stage} <verb> --help` lists its options.")
         return 0
-    if args[0] not in VERBS:
-        raise ConfigError("no such verb", got=args[0], do=did_you_mean(args[0], VERBS))
-    verb = VERBS[args[0]]
-    return _run(f"store {args[0]}", str(verb.configs()[0].__doc__), verb, args[1:])
+    if args[0] not in verbs:
+        raise ConfigError("no such verb", got=args[0], do=did_you_mean(args[0], verbs))
+    verb = verbs[args[0]]
+    return _run(f"{stage} {args[0]}", str(verb.configs()[0].__doc__), verb, args[1:])
 
 
 def _run(name: str, description: str, stage: Stage, args: list[str]) -> int:

@@ -13,8 +13,10 @@ from rich.console import Console
 from eval.folders import read_meta, read_predictions
 from eval.generate import GenerateConfig
 from eval.judges.base import Judge
+from eval.judges.batch import check_no_batch
 from eval.judges.make import make_judge
 from eval.judges.options import JudgeConfig
+from eval.judges.rubric_judge import RubricJudge
 from eval.run import MIN_COVERAGE, EvalSummary, judge_answers, judge_items
 from features.errors import RedVillmError
 from features.recipes import load_recipe
@@ -109,6 +111,8 @@ def judge_folder(
         )
     if judging.estimate:
         return None
+    if cost.requests and isinstance(judge, RubricJudge):
+        check_no_batch(judge, items)
     summary = judge_answers(folder, judge, judging.min_coverage, again)
     console.print(f"{folder}: {summary}", highlight=False)
     return summary

@@ -77,8 +77,6 @@ class JudgedOptions:
 
 def run_judge(options: JudgeOptions, judging: Any) -> int:
     """`judge`: 2 when an aspect has no headline, or something of a batch went wrong."""
-    from eval.judges.batch import check_no_batch
-    from eval.judges.rubric_judge import RubricJudge
     from pipelines.evaluation import judge_folder
 
     folder = _answers(options)
@@ -87,8 +85,6 @@ def run_judge(options: JudgeOptions, judging: Any) -> int:
         if options.batch is not None:
             bad |= _run_batch(options.batch, folder, judge, judging)
             continue
-        if isinstance(judge, RubricJudge):
-            check_no_batch(judge, _items(folder))
         summary = judge_folder(folder, judge, judging, console, again)
         bad |= summary is not None and bool(summary.refused)
     return 2 if bad else 0
@@ -235,8 +231,8 @@ def _judge_configs() -> tuple[type[Any], ...]:
     return JudgeOptions, Judging
 
 
-JUDGE = Stage(_judge_configs, run_judge, ("path",))
-PREDICTION_VERBS = {
+STAGES = {"judge": Stage(_judge_configs, run_judge, ("path",))}
+VERBS = {
     "export": Stage(lambda: (ExportOptions,), run_export, ("folder", "target")),
     "import": Stage(lambda: (ImportOptions,), run_import, ("file",)),
     "judged": Stage(lambda: (JudgedOptions,), run_judged, ("folder",)),

@@ -11,11 +11,12 @@ import pytest
 from eval.judges.asking import Reply, Request
 from eval.judges.base import JudgeItem
 from eval.judges.ledger import LEDGER, Ledger
-from eval.judges.make import make_judge
+from eval.judges.make import judge_record, make_judge
 from eval.judges.options import JudgeConfig
 from eval.judges.replay import ReplayAsker
+from eval.judges.rubric import load_rubric
 from eval.judges.rubric_judge import RubricJudge
-from features.errors import RedVillmError
+from features.errors import ConfigError, RedVillmError
 
 
 def ask(file: Path, *keys: str) -> tuple[dict[str, Reply], list[str]]:
@@ -50,6 +51,28 @@ def test_key_and_text_are_enough(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text('{"key": "k", "text": "4", "time": 1.5}\n\n')
     replies, _ = ask(tmp_path / "r.jsonl", "k")
     assert asdict(replies["k"]) == asdict(Reply("ok", "4"))
+
+
+def test_a_judge_is_replayed_from_its_folder_of_the_cache(tmp_path: Path) -> None:
+    cache, item = tmp_path / "cache", JudgeItem("s", "qa", "what", "a dog", "a dog")
+    known = JudgeConfig("endpoint", "judge", base_url="http://127.0.0.1:9/v1", structured=False)
+    rubric = load_rubric("en")
+    record = judge_record(known, rubric.digest)
+    asked = make_judge(known, cache)
+    assert isinstance(asked, RubricJudge)
+    with asked.ledger:
+        asked.ledger.attempt(asked.request(item).key)
+        asked.ledger.reply(asked.request(item).key, Reply("ok", '{"pred": "yes", "score": 4.8}'))
+    assert [v.score for v in asked([item])] == [4.8], "nobody listens there: it was in the ledger"
+    replay = make_judge(JudgeConfig("replay", str(cache / record.slug)), tmp_path / "other")
+    assert replay.record == record
+    assert replay([item]) == asked([item])
+    other = JudgeItem("t", "qa", "what", "a dog", "a cat")
+    assert [v.outcome for v in replay([other])] == ["api_failure"], "it was never asked"
+    with pytest.raises(ConfigError, match="another rubric"):
+        make_judge(JudgeConfig("replay", str(cache / record.slug), language="zh"), tmp_path)
+    with pytest.raises(ConfigError, match="no judge's replies"):
+        make_judge(JudgeConfig("replay", str(tmp_path)), tmp_path)
 
 
 def test_a_recipe_replays_what_is_recorded_under_its_keys(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from features.spec import canonical_json
 
 Outcome = Literal["ok", "lost", "parse_failure", "api_failure", "refused", "not_asked"]
 """`lost`: there was no answer to judge; `not_asked`: the token budget ended before it."""
+JUDGE = "judge.json"
+"""File with a judge's record, beside its verdicts and beside its replies."""
 BEST = 5.0
 """Scores are in 0..5, as in Video-ChatGPT's scripts."""
 

@@ -42,7 +42,7 @@ from eval.judges.batch_files import (
     write_state,
 )
 from eval.judges.cost import BudgetReachedError, prompt_tokens
-from eval.judges.endpoint import _Asking
+from eval.judges.endpoint import request_body
 from eval.judges.http_reply import TransientError, read_completion
 from eval.judges.options import JudgeConfig
 from eval.judges.rubric_judge import RubricJudge
@@ -79,12 +79,11 @@ def write_batches(judge: RubricJudge, items: Sequence[JudgeItem], folder: Path) 
     """
     due = judge.due(items)
     lines, waiting = _withdraw(folder, judge)
-    tokens, this_call = 0, uuid4().hex
     with suppress(BudgetReachedError):
         for request in track(due, "writing requests", transient=True):
             if request.key not in waiting and request.key not in lines:
-                tokens += prompt_tokens(request) + judge.config.max_tokens
-                judge._budget.reserve(this_call, tokens)
+                tokens = prompt_tokens(request) + judge.config.max_tokens
+                judge.budget.reserve(request.key, tokens)
                 lines[request.key] = _line(request, judge.config)
     last = max((int(file.stem[-4:]) for file in batch_files(folder)), default=0)
     written = []
@@ -204,8 +203,7 @@ def _withdraw(folder: Path, judge: RubricJudge) -> tuple[dict[str, bytes], set[s
 
 
 def _line(request: Request, config: JudgeConfig) -> bytes:
-    # the body that the live endpoint is sent
-    body = _Asking(config, "", 1.0, lambda key: key)._body(request, request.schema)
+    body = request_body(config, request, request.schema)
     row = {"custom_id": request.key, "method": "POST", "url": URL, "body": body}
     return (json.dumps(row) + "\n").encode("ascii")
 

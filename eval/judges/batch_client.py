@@ -9,7 +9,7 @@ from typing import Final
 import openai
 from openai.types import Batch
 
-from eval.judges.endpoint import _host, _key
+from eval.judges.endpoint import endpoint_host, endpoint_key
 from eval.judges.make import OPENAI
 from eval.judges.options import JudgeConfig
 from features.errors import RedVillmError, few
@@ -61,7 +61,7 @@ def batch_progress(batch: Batch) -> str:
 @contextmanager
 def batch_client(config: JudgeConfig) -> Iterator[openai.OpenAI]:
     """A client whose errors are ours. It connects when it is first used."""
-    key = _key(config)
+    key = endpoint_key(config)
     try:
         with openai.OpenAI(
             api_key=key,
@@ -76,8 +76,8 @@ def batch_client(config: JudgeConfig) -> Iterator[openai.OpenAI]:
         do = f"check {config.key_variable}" if secret else "run it again; nothing is sent twice"
         got = f"HTTP {error.status_code}{text}"
         what = "the endpoint takes no batches"
-        raise RedVillmError(what, where=_host(config), got=got, do=do) from None
+        raise RedVillmError(what, where=endpoint_host(config), got=got, do=do) from None
     except openai.APIError as error:
         what, do = "no answer from the endpoint", "run it again; nothing is sent twice"
         got = f"{type(error).__name__} ({type(error.__cause__).__name__})"
-        raise RedVillmError(what, where=_host(config), got=got, do=do) from None
+        raise RedVillmError(what, where=endpoint_host(config), got=got, do=do) from None

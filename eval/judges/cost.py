@@ -26,6 +26,8 @@ class Budget:
         self._tokens = tokens
         self._spent = 0
         self._under_way: dict[str, int] = {}
+        self._reserved = 0
+        """The sum of what is under way."""
 
     def reserve(self, key: str, tokens: int) -> None:
         """Count a request that is about to leave at its estimate; again for another attempt at it.
@@ -33,19 +35,20 @@ class Budget:
         Raises:
             BudgetReachedError: it does not fit.
         """
-        others = sum(self._under_way.values()) - self._under_way.get(key, 0)
-        if self._tokens is not None and self._spent + others + tokens > self._tokens:
+        reserved = self._reserved - self._under_way.get(key, 0) + tokens
+        if self._tokens is not None and self._spent + reserved > self._tokens:
             raise BudgetReachedError
-        self._under_way[key] = tokens
+        self._under_way[key], self._reserved = tokens, reserved
 
     def settle(self, key: str, reply: Reply) -> None:
         """Count a reply at what the endpoint says."""
-        self._under_way.pop(key, None)
+        self._reserved -= self._under_way.pop(key, 0)
         self._spent += reply.prompt_tokens + reply.completion_tokens
 
     def settle_rest(self) -> None:
         """Nothing is under way any more."""
         self._under_way.clear()
+        self._reserved = 0
 
 
 def prompt_tokens(request: Request) -> int:

@@ -54,7 +54,7 @@ class EndpointAsker:
         if urlsplit(config.base_url or OPENAI).scheme not in ("http", "https"):
             wanted = "http://… or https://…"
             raise ConfigError("not an endpoint's address", got=config.base_url, wanted=wanted)
-        self._key = _key(config)
+        self._key = endpoint_key(config)
 
     def ask(
         self, requests: Sequence[Request], before: Callable[[str], str]
@@ -89,6 +89,27 @@ class EndpointAsker:
             loop.run_until_complete(asyncio.wait([work]))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
+
+
+def request_body(
+    config: JudgeConfig, request: Request, schema: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What an endpoint is sent, live or in a batch."""
+    body: dict[str, Any] = {
+        "model": config.model,
+        "messages": [
+            {"role": "system", "content": request.system},
+            {"role": "user", "content": request.user},
+        ],
+        "temperature": config.temperature,
+        "max_tokens": config.max_tokens,
+    }
+    if config.seed is not None:
+        body["seed"] = config.seed
+    if schema is not None:
+        form = {"name": "verdict", "strict": True, "schema": schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": form}
+    return body
 
 
 class _StoppedError(Exception):
@@ -150,7 +171,7 @@ class _Asking:
             if self._failures >= GIVE_UP:
                 what, do = "the endpoint does not answer any more", "check it and run again"
                 got = f"{GIVE_UP} failures in a row, the last: {reply.reason}"
-                self.stop(RedVillmError(what, where=_host(self._config), got=got, do=do))
+                self.stop(RedVillmError(what, where=endpoint_host(self._config), got=got, do=do))
             if self.error is not None:
                 return
 
@@ -182,7 +203,7 @@ class _Asking:
         if self.error is not None:
             raise _StoppedError
         schema = request.schema if self._schemas else None
-        body = self._body(request, schema)
+        body = request_body(self._config, request, schema)
         create: Any = client.chat.completions.with_raw_response.create
         headers = {"X-Client-Request-Id": self._before(request.key)}
         try:
@@ -195,30 +216,12 @@ class _Asking:
         except openai.APIStatusError as error:
             about_schema = error.status_code in (400, 422) and error.code != "content_filter"
             if schema is None or not about_schema:
-                return read_error(error, self._config, _host(self._config), self._key)
+                return read_error(error, self._config, endpoint_host(self._config), self._key)
         else:
             return read_completion(hide(raw.http_response.text, self._key))
         reply = await self._attempt(client, replace(request, schema=None))
         self._schemas = self._schemas and reply.outcome != "ok"
         return reply
-
-    def _body(self, request: Request, schema: dict[str, Any] | None) -> dict[str, Any]:
-        """What is sent."""
-        body: dict[str, Any] = {
-            "model": self._config.model,
-            "messages": [
-                {"role": "system", "content": request.system},
-                {"role": "user", "content": request.user},
-            ],
-            "temperature": self._config.temperature,
-            "max_tokens": self._config.max_tokens,
-        }
-        if self._config.seed is not None:
-            body["seed"] = self._config.seed
-        if schema is not None:
-            form = {"name": "verdict", "strict": True, "schema": schema}
-            body["response_format"] = {"type": "json_schema", "json_schema": form}
-        return body
 
     def _wait(self, state: RetryCallState) -> float:
         """Seconds until the next attempt; after a 429 every other request waits as well."""
@@ -253,15 +256,21 @@ def _on_interrupt(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -
             loop.remove_signal_handler(signal.SIGINT)
 
 
-def _key(config: JudgeConfig) -> str:
+def endpoint_key(config: JudgeConfig) -> str:
+    """The key, or a stand-in for servers on this machine.
+
+    Raises:
+        ConfigError: it is missing, or cannot be one.
+    """
     key = os.environ.get(config.key_variable, "").strip()
     where = f"environment variable {config.key_variable}"
-    if not key and _host(config) not in LOOPBACK:
+    if not key and endpoint_host(config) not in LOOPBACK:
         raise ConfigError("a judge needs a key", where=where, do="set it to your key")
     if not (key.isascii() and key.isprintable()):
         raise ConfigError("not a key: it has characters that no header may have", where=where)
     return key or NO_KEY
 
 
-def _host(config: JudgeConfig) -> str:
+def endpoint_host(config: JudgeConfig) -> str:
+    """Name of the machine that is asked."""
     return urlsplit(config.base_url or OPENAI).hostname or ""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from eval.judges.asking import Asker
-from eval.judges.base import Judge, JudgeRecord
+from eval.judges.base import JUDGE, Judge, JudgeRecord
+from eval.judges.ledger import LEDGER
 from eval.judges.options import JudgeConfig
+from features.errors import ConfigError
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -32,9 +35,28 @@ def make_judge(config: JudgeConfig, cache: Path, token_budget: int | None = None
 
     rubric = load_rubric(config.language, config.rubrics)
     record = judge_record(config, rubric.digest)
+    if config.kind == "replay" and Path(config.model).is_dir():
+        record = recorded_judge(Path(config.model), rubric.digest)
     return RubricJudge(
         record, rubric, lambda: _asker(config), cache / record.slug, config, token_budget
     )
+
+
+def recorded_judge(folder: Path, rubric: str) -> JudgeRecord:
+    """The judge whose replies a folder of the cache keeps.
+
+    Raises:
+        ConfigError: it keeps none, or they are to another rubric.
+    """
+    try:
+        record = JudgeRecord(**json.loads((folder / JUDGE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError("no judge's replies there", where=folder, got=error) from error
+    if record.rubric != rubric:
+        got, wanted = rubric[:8], f"{record.rubric[:8]}, to which the replies are"
+        do = "set `language` and `rubrics` as they were"
+        raise ConfigError("another rubric", where=folder, got=got, wanted=wanted, do=do)
+    return record
 
 
 def judge_record(config: JudgeConfig, rubric: str) -> JudgeRecord:
@@ -65,4 +87,5 @@ def _asker(config: JudgeConfig) -> Asker:
         return LocalAsker(config)
     from eval.judges.replay import ReplayAsker
 
-    return ReplayAsker(Path(config.model))
+    kept = Path(config.model)
+    return ReplayAsker(kept / LEDGER if kept.is_dir() else kept)

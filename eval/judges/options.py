@@ -17,7 +17,8 @@ class JudgeConfig:
     """offline: rules, no model; endpoint: any OpenAI-compatible one; local: a model of
     transformers; replay: recorded replies."""
     model: str = ""
-    """endpoint: its name there, best with a date; local: folder or hub id; replay: the file."""
+    """endpoint: its name there, best with a date; local: folder or hub id; replay: a judge's folder
+    of the cache, or a file of replies."""
     base_url: str | None = None
     """endpoint: where it is; OpenAI's own unless given."""
     key_variable: str = "OPENAI_API_KEY"

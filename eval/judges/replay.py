@@ -20,8 +20,8 @@ class ReplayAsker:
     only `text` is needed; rows without a text and an outcome (attempts) are passed over. Of several
     replies to a key the last one counts, as in a ledger that was asked again.
 
-    A key covers the judge's record. So a recipe of kind replay finds what was recorded under its
-    own keys; the replies of another judge are read again by its own recipe, out of its ledger.
+    A key covers the judge's record. So the recipe names a judge's folder of the cache, whose record
+    is taken over; a bare file answers under the recipe's own keys.
     """
 
     def __init__(self, file: Path) -> None:

@@ -13,12 +13,13 @@ verdicts are read out of them each time, so a better parser costs nothing.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from eval.judges.asking import Asker, Reply, Request
-from eval.judges.base import Cost, JudgeItem, JudgeRecord, Verdict
+from eval.judges.base import JUDGE, Cost, JudgeItem, JudgeRecord, Verdict
 from eval.judges.cost import Budget, BudgetReachedError, price, prompt_tokens
 from eval.judges.ledger import Ledger
 from eval.judges.options import JudgeConfig
@@ -26,6 +27,7 @@ from eval.judges.parse import Parsed, parse_reply
 from eval.judges.progress import JudgingProgress
 from eval.judges.rubric import Rubric, reply_schema
 from features.config import Aspect
+from features.durable import replace_file
 from features.spec import canonical_json
 
 
@@ -46,8 +48,7 @@ class RubricJudge:
         self._rubric = rubric
         self._make_asker = make_asker
         self._asker: Asker | None = None
-        self.token_budget = token_budget
-        self._budget = Budget(token_budget)
+        self.budget = Budget(token_budget)
         self.config = config
         self._can_differ = record.structured or record.temperature > 0
 
@@ -61,6 +62,8 @@ class RubricJudge:
         requests = [self.request(item) for item in items]
         aspects = {r.key: item.aspect for r, item in zip(requests, items, strict=True)}
         with self.ledger:
+            text = json.dumps(asdict(self.record), indent=1) + "\n"
+            replace_file(self.ledger.path.with_name(JUDGE), text.encode(), "judge-record")
             latest = self._ask_due({request.key: request for request in requests}, aspects)
             return [
                 self._verdict(item, request.key, latest.get(request.key))
@@ -131,19 +134,19 @@ class RubricJudge:
         waiting = {request.key: request for request in requests}
 
         def before(key: str) -> str:
-            self._budget.reserve(key, prompt_tokens(waiting[key]) + self.config.max_tokens)
+            self.budget.reserve(key, prompt_tokens(waiting[key]) + self.config.max_tokens)
             return self.ledger.attempt(key)
 
         while waiting:
             count = len(waiting)
             try:
                 for key, reply in asker.ask(list(waiting.values()), before):
-                    self._budget.settle(key, reply)
+                    self.budget.settle(key, reply)
                     took(key, reply)
                     del waiting[key]
                 return True
             except BudgetReachedError:
-                self._budget.settle_rest()
+                self.budget.settle_rest()
                 if len(waiting) == count:
                     return False
         return True
