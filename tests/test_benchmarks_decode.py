@@ -53,7 +53,7 @@ def test_questions_have_8_to_20_words_and_nothing_ends_an_answer(data: Path) -> 
     frame = len(world.items[0].prompt.input_ids)
     lengths = {len(item.prompt.input_ids) - frame for item in world.items}
     assert 0 < max(lengths) <= 12
-    assert {len(answer) for answer in world.together(world.items, 6)} == {6}
+    assert {len(answer) for batch in world.together(world.items, 6) for answer in batch} == {6}
     tokens, logits = world.alone(world.items[0])
     assert len(tokens) == len(logits) == 6
     assert logits.argmax(dim=-1).tolist() == tokens
