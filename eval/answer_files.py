@@ -71,6 +71,14 @@ def start_over(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def note_recipe(folder: Path, meta: Mapping[str, Any]) -> None:
+    """Take over what only readers of the answers go by, where the recipe has changed since."""
+    there = read_meta(folder)
+    now = {name: meta[name] for name in ("aspects", "type_names")}
+    if any(there.get(name) != value for name, value in now.items()):
+        _write_meta(folder, there | now)
+
+
 def add_seconds(folder: Path, seconds: float) -> None:
     """Add to the time that answering took."""
     meta = read_meta(folder)

@@ -52,7 +52,7 @@ class Decoding:
     temperature: float = 0.0
     """0: the likeliest token always."""
     top_k: int = 50
-    seed: int = 0
+    sampling_seed: int = 0
 
 
 @runtime_checkable
@@ -80,7 +80,7 @@ class TorchEngine:
 
     def _sampling(self, asked: Sequence[Asked]) -> Sampling:
         how = self._decoding
-        draws = [_draws(seed_of(how.seed, each), how.max_new_tokens) for each in asked]
+        draws = [_draws(seed_of(how.sampling_seed, each), how.max_new_tokens) for each in asked]
         return Sampling(how.temperature, how.top_k, torch.stack(draws))
 
 

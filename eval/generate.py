@@ -20,7 +20,15 @@ import transformers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from eval.answer_files import add_seconds, answered, make_ready, merge_parts, start_over, to_line
+from eval.answer_files import (
+    add_seconds,
+    answered,
+    make_ready,
+    merge_parts,
+    note_recipe,
+    start_over,
+    to_line,
+)
 from eval.answering import Asked, Decoding, Engine, TorchEngine
 from eval.batches import Prompted, in_batches, to_row
 from eval.folders import eval_folder
@@ -63,7 +71,7 @@ class GenerateConfig:
     """0: the likeliest token always; Video-ChatGPT's scripts sample at 0.2."""
     top_k: int = 50
     """Sample from so many of the likeliest tokens only (transformers' default)."""
-    seed: int = 0
+    sampling_seed: int = 0
     """Of what is drawn; a question draws the same whatever is asked with it."""
     engine: Literal["torch", "vllm"] = "torch"
     """vllm: on its GPUs, if it is installed; its text may differ from torch's in the last bits."""
@@ -151,6 +159,7 @@ def generate(
         Console().print(f"{folder}: answered before from the same checkpoint; reused")
     if part is None:
         merge_parts(folder)
+        note_recipe(folder, meta)
     return folder
 
 

@@ -88,7 +88,7 @@ def sampling_options(base: ImageLLM, decoding: Decoding, asked: Asked) -> dict[s
     return {
         "temperature": decoding.temperature,
         "top_k": decoding.top_k if drawn else 0,
-        "seed": seed_of(decoding.seed, asked) if drawn else None,
+        "seed": seed_of(decoding.sampling_seed, asked) if drawn else None,
         "max_tokens": decoding.max_new_tokens,
         "stop_token_ids": list(base.stop_ids),
         "ignore_eos": True,  # the stop tokens are all that end an answer, as in the torch engine

@@ -7,16 +7,18 @@ batch it was at: its job is given to another, twice at most.
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from eval.generate import GenerateConfig, merge_parts
+from eval.folders import eval_folder
+from eval.generate import GenerateConfig, merge_parts, start_over
 from extract.ray_executor import connect
 from pipelines.eval_jobs import Job
 from pipelines.evaluation import explain
@@ -80,11 +82,16 @@ class _Pool:
         parts = max(1, count // max(1, len(jobs)))
         cuts = [(i, parts) for i in range(parts)] if parts > 1 else [None]
         here = [job.absolute() for job in jobs]
+        if not config.resume:  # here and once: workers would forget one another's answers
+            for job in here:
+                start_over(eval_folder(job.run, job.dataset.name, job.split))
+            config = replace(config, resume=True)
         self._todo = deque(_Unit(job, cut) for job in here for cut in cuts)
         self._open = Counter(str(unit.job) for unit in self._todo)
         self._parts, self._config = parts, config
         self._tries: Counter[str] = Counter()
         self._errors: dict[str, str] = {}
+        self._began: dict[str, float] = {}
         alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         a_node = -(-count // len(alive))
         self._threads = max(1, (os.cpu_count() or 1) // a_node)
@@ -100,6 +107,7 @@ class _Pool:
             while self._todo or busy:
                 while self._idle and self._todo:
                     actor, unit = self._idle.pop(), self._todo.popleft()
+                    self._began.setdefault(str(unit.job), time.perf_counter())
                     busy[actor.answer.remote(unit, self._config)] = actor, unit
                 for reference in ray.wait(list(busy), num_returns=1)[0]:
                     actor, unit = busy.pop(reference)
@@ -132,5 +140,5 @@ class _Pool:
             yield unit.job, self._errors[name]
             return
         if self._parts > 1:
-            merge_parts(Path(folder))
+            merge_parts(Path(folder), time.perf_counter() - self._began.pop(name))
         yield unit.job, Path(folder)

@@ -332,10 +332,10 @@ def test_meta_records_what_readers_want_and_does_not_compare_it(
     meta = read_meta(folder)
     assert (meta["dataset"], meta["split"], meta["aspects"]) == ("tiny", "test", ["qa"])
     assert meta["type_names"] == ["what", "where"]
-    assert {k: meta[k] for k in ("temperature", "top_k", "seed", "engine", "dtype")} == {
+    assert {k: meta[k] for k in ("temperature", "top_k", "sampling_seed", "engine", "dtype")} == {
         "temperature": 0.0,
         "top_k": 50,
-        "seed": 0,
+        "sampling_seed": 0,
         "engine": "torch",
         "dtype": "float64",
     }
@@ -383,8 +383,8 @@ def test_what_is_drawn_depends_on_seed_and_question_alone(
 
     first = texts()
     assert texts(batch_size=1) == texts(batch_size=16) == first
-    assert texts(seed=1) != first
-    pairs = [row for row in texts(split="pairs", seed=3) if row["pred"] is not None]
+    assert texts(sampling_seed=1) != first
+    pairs = [row for row in texts(split="pairs", sampling_seed=3) if row["pred"] is not None]
     assert any(row["pred"] != row["pred2"] for row in pairs)
     greedy = [row["pred"] for row in texts(top_k=1)]
     config = replace(CONFIG, resume=False)
