@@ -10,9 +10,6 @@ RUNS ?= runs
 SEEDS ?= 1
 SEED ?= 0
 EXECUTOR ?= auto
-SET = $(if $(VIDEOS),$(notdir $(abspath $(VIDEOS))),$(DATASET))
-CHECKPOINTS ?= $(RUNS)/$(SET)/*/seed-*
-BENCHMARKS ?= $(if $(VIDEOS),,$(DATASET))
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -33,6 +30,7 @@ given = $(if $(filter-out file,$(origin $(1))),$(call flag,$(1),$(2)))
 WHERE = --config $(CONFIG) $(call given,BASE,base) $(call given,DATASET,dataset) \
 	$(call flag,VIDEOS,videos) $(call flag,ANNOTATIONS,annotations) \
 	--features $(FEATURES) --runs $(RUNS)
+MANY = $(if $(strip $(CHECKPOINTS)),--checkpoints '$(CHECKPOINTS)') $(call flag,BASELINE,baseline)
 JUDGING = $(if $(strip $(JUDGE)),--judge '$(JUDGE)') --judge_cache $(RUNS)/judge-cache
 one_of = $(if $(strip $(CHECKPOINT)),--checkpoint '$(CHECKPOINT)',$(1))
 
@@ -84,14 +82,11 @@ eval: $(STAMP) ## stage 3: answer SPLIT's questions and judge them (CHECKPOINT=r
 	@$(RUN) eval $(WHERE) $(call one_of,--seed '$(SEED)') $(call flag,SPLIT,split) $(JUDGING) $(ARGS)
 
 reeval: $(STAMP) ## CHECKPOINTS x BENCHMARKS x JUDGE: only what is missing; a leaderboard (BASELINE)
-	@$(RUN) reeval --checkpoints '$(CHECKPOINTS)' --benchmarks '$(BENCHMARKS)' --features $(FEATURES) \
-		$(call flag,VIDEOS,videos) $(call flag,ANNOTATIONS,annotations) \
-		--out $(RUNS)/reeval $(call flag,BASELINE,baseline) --executor $(EXECUTOR) \
-		$(call flag,WORKERS,workers) $(JUDGING) $(ARGS)
+	@$(RUN) reeval $(WHERE) $(MANY) $(if $(strip $(BENCHMARKS)),--benchmarks '$(BENCHMARKS)') \
+		--executor $(EXECUTOR) $(call flag,WORKERS,workers) $(JUDGING) $(ARGS)
 
-report: $(STAMP) ## what was judged of CHECKPOINTS (DATASET's runs): page, JSON, Markdown, CSV
-	@$(RUN) report --checkpoints '$(CHECKPOINTS)' --features $(FEATURES) --out $(RUNS)/$(SET) \
-		$(call flag,BASELINE,baseline) $(ARGS)
+report: $(STAMP) ## what was judged of CHECKPOINTS (or all of DATASET's runs): page, JSON, Markdown, CSV
+	@$(RUN) report $(WHERE) $(MANY) $(ARGS)
 
 export: $(STAMP) ## a trained run as a folder to share: CHECKPOINT=run folder ARGS=folder to make
 	@$(RUN) export '$(or $(CHECKPOINT),$(RUNS)/$(DATASET)/$(EXPERIMENT)/seed-$(SEED))' $(ARGS)

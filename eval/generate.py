@@ -159,7 +159,7 @@ def generate(
         Console().print(f"{folder}: answered before from the same checkpoint; reused")
     if part is None:
         merge_parts(folder)
-        note_recipe(folder, meta)
+    note_recipe(folder, meta)
     return folder
 
 

@@ -114,7 +114,7 @@ def judge_folder(
     if cost.requests and isinstance(judge, RubricJudge):
         check_no_batch(judge, items)
     summary = judge_answers(folder, judge, judging.min_coverage, again)
-    console.print(f"{folder}: {summary}", highlight=False)
+    console.print(str(summary), highlight=False)
     return summary
 
 

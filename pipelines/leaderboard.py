@@ -33,27 +33,23 @@ UNTUNED = "untuned"
 
 @dataclass(frozen=True)
 class ReevalConfig:
-    """Which checkpoints are evaluated on what."""
+    """Which checkpoints are evaluated on what; base, frames and prompt are their own."""
 
-    checkpoints: str = "runs/demo/*/seed-*"
-    """Run folders, exports, or globs of them (quoted), separated by blanks."""
-    benchmarks: str = "demo"
+    checkpoints: str | None = None
+    """Run folders, exports, or globs of them (quoted), separated by blanks; all runs on the dataset
+    unless given."""
+    benchmarks: str | None = None
     """Separated by blanks: vcgbench, msvd-qa, msrvtt-qa, tgif-frameqa, activitynet-qa, demo, any
-    dataset recipe or YAML file; `name:split` is one split (`msvd-qa:val`)."""
-    videos: Path | None = None
-    """Your own folder of videos, with `annotations` a benchmark more."""
-    annotations: Path | None = None
-    """Your own questions about `videos`: JSONL, see features/annotations.py."""
+    dataset recipe or YAML file; `name:split` is one split (`msvd-qa:val`). The dataset unless
+    given."""
     baseline: str | None = None
     """Row that all others are compared with; `untuned` where there is one."""
     executor: Executor = "auto"
     """auto: Ray where RAY_ADDRESS is set or workers are asked for."""
     workers: int | None = None
     """Ray: how many answer at once; one for every GPU (or CPU) unless given."""
-    features: str = "data/features"
-    """Root of the feature stores: a folder, or s3://bucket/prefix."""
-    out: Path = Path("runs/reeval")
-    """Folder of the leaderboard."""
+    out: Path | None = None
+    """Folder of the leaderboard; <runs>/reeval unless given."""
     single_file: bool = False
     """The report as one HTML file (up to 5,000 rows)."""
 
@@ -62,14 +58,13 @@ class ReevalConfig:
 class ReportConfig:
     """Which evaluations are compared; nothing is computed but statistics."""
 
-    checkpoints: str = "runs/demo/*/seed-*"
-    """Run folders, exports, or globs of them (quoted), separated by blanks."""
+    checkpoints: str | None = None
+    """Run folders, exports, or globs of them (quoted), separated by blanks; all runs on the dataset
+    unless given."""
     baseline: str | None = None
     """Row that all others are compared with; `untuned` where there is one."""
-    features: str = "data/features"
-    """Root of the feature stores, for the frame strips."""
-    out: Path = Path("runs/demo")
-    """Folder of the report."""
+    out: Path | None = None
+    """Folder of the report; <runs>/<dataset> unless given."""
     min_coverage: float = MIN_COVERAGE
     """Share of the questions that must have been judged for an accuracy."""
     single_file: bool = False
@@ -77,21 +72,31 @@ class ReportConfig:
 
 
 def reeval(
-    config: ReevalConfig, judging: Judging, answers: GenerateConfig, console: Console
+    where: Selection,
+    config: ReevalConfig,
+    judging: Judging,
+    answers: GenerateConfig,
+    console: Console,
 ) -> int:
     """Evaluate every checkpoint on every benchmark with every judge; 2 when an item failed.
 
     Raises:
         ConfigError: a checkpoint, benchmark, judge or the baseline does not exist.
     """
-    runs = find_checkpoints(config.checkpoints)
+    runs = find_checkpoints(config.checkpoints or _all_runs(where))
     rows = name_rows(runs)
     compare = _comparisons(rows, config.baseline)
-    parts = benchmark_parts(config.benchmarks)
-    if config.videos is not None:
-        own = Selection(videos=config.videos, annotations=config.annotations).load_dataset()
-        parts += [(own, split) for split in pick_splits(own, "")]
-    jobs = [Job(run, dataset, split, config.features) for run in runs for dataset, split in parts]
+    if config.benchmarks is not None:
+        parts = benchmark_parts(config.benchmarks)
+    else:
+        own = where.load_dataset()
+        parts = [(own, split) for split in pick_splits(own, "")]
+    out = config.out or where.runs / "reeval"
+    jobs = [
+        Job(run, dataset, split, where.features, store=where.store)
+        for run in runs
+        for dataset, split in parts
+    ]
     console.print(f"{len(runs)} checkpoints x {len(parts)} splits x {len(judging.judge.split())}")
     done, failed = evaluate_jobs(jobs, answers, judging, console, config.executor, config.workers)
     if judging.estimate:
@@ -100,7 +105,7 @@ def reeval(
         report = build_report(
             [NamedRun(name, tuple(found)) for name, found in rows.items()],
             [Part(dataset.name, split) for dataset, split in parts],
-            config.out,
+            out,
             judges=sorted({summary.judge.slug for summary in done}),
             stores=open_stores(jobs),
             compare=compare,
@@ -109,37 +114,39 @@ def reeval(
             single_file=config.single_file,
         )
         console.print(terminal_table(report))
-        console.print(f"report: {page_of(config.out, config.single_file)}")
+        console.print(f"report: {page_of(out, config.single_file)}")
     for line in failed:
         console.print(f"[red]failed:[/] {line}", highlight=False)
     console.print(f"{len(done)} evaluations, {len(failed)} failed")
     return 2 if failed else 0
 
 
-def report(config: ReportConfig, console: Console) -> None:
+def report(where: Selection, config: ReportConfig, console: Console) -> None:
     """Write a report of everything that was judged about these runs.
 
     Raises:
         ConfigError: nothing was.
     """
-    runs = [run for run in find_checkpoints(config.checkpoints) if _evaluated(run)]
+    named = config.checkpoints or _all_runs(where)
+    runs = [run for run in find_checkpoints(named) if _evaluated(run)]
     if not runs:
         do = "run `make eval` first"
-        raise ConfigError("nothing evaluated there", where=config.checkpoints, do=do)
+        raise ConfigError("nothing evaluated there", where=named, do=do)
+    out = config.out or where.runs / where.load_dataset().name
     rows = name_rows(runs)
     parts = sorted({part for run in runs for part in _evaluated(run)})
     made = build_report(
         [NamedRun(name, tuple(found)) for name, found in rows.items()],
         [Part(*part) for part in parts],
-        config.out,
-        stores=_stores(runs, parts, config.features),
+        out,
+        stores=_stores(runs, parts, where),
         compare=_comparisons(rows, config.baseline),
         title="Which runs answer better?",
         min_coverage=config.min_coverage,
         single_file=config.single_file,
     )
     console.print(terminal_table(made))
-    console.print(f"report: {page_of(config.out, config.single_file)}")
+    console.print(f"report: {page_of(out, config.single_file)}")
 
 
 def page_of(out: Path, single_file: bool) -> Path:
@@ -165,10 +172,16 @@ def _evaluated(run: Path) -> list[tuple[str, str]]:
     return [(meta["dataset"], meta["split"]) for meta in metas]
 
 
+def _all_runs(where: Selection) -> str:
+    return f"{where.runs / where.load_dataset().name}/*/seed-*"
+
+
 def _stores(
-    runs: Sequence[Path], parts: Sequence[tuple[str, str]], features: str
+    runs: Sequence[Path], parts: Sequence[tuple[str, str]], where: Selection
 ) -> dict[str, FeatureStore]:
     datasets = {name: DatasetConfig(name, Path()) for name, _ in parts}
     return open_stores(
-        Job(run, datasets[name], split, features) for run in runs for name, split in parts
+        Job(run, datasets[name], split, where.features, store=where.store)
+        for run in runs
+        for name, split in parts
     )

@@ -157,18 +157,18 @@ def run_eval(where: Selection, choice: Choice, judging: Any, config: Any) -> int
     return 2 if failed or any(summary.refused for summary in done) else 0
 
 
-def run_reeval(config: Any, judging: Any, answers: Any) -> int:
+def run_reeval(where: Selection, config: Any, judging: Any, answers: Any) -> int:
     """`reeval`: 2 when an item failed."""
     from pipelines.leaderboard import reeval
 
-    return reeval(config, judging, answers, console)
+    return reeval(where, config, judging, answers, console)
 
 
-def run_report(config: Any) -> None:
+def run_report(where: Selection, config: Any) -> None:
     """`report`."""
     from pipelines.leaderboard import report
 
-    report(config, console)
+    report(where, config, console)
 
 
 def run_export(options: Any) -> None:
@@ -253,13 +253,13 @@ def _reeval_configs() -> tuple[type[Any], ...]:
     from pipelines.evaluation import Judging
     from pipelines.leaderboard import ReevalConfig
 
-    return ReevalConfig, Judging, GenerateConfig
+    return Selection, ReevalConfig, Judging, GenerateConfig
 
 
 def _report_configs() -> tuple[type[Any], ...]:
     from pipelines.leaderboard import ReportConfig
 
-    return (ReportConfig,)
+    return Selection, ReportConfig
 
 
 def _export_configs() -> tuple[type[Any], ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import STAGES, main
+from pipelines.__main__ import STAGES, VERBS, main
 
 PROJECT = Path(__file__).resolve().parent.parent
 EXPERIMENT = str(PROJECT / "pipelines" / "recipes" / "experiments" / "red-villm.yaml")
@@ -48,7 +48,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert "\nmake test " in (PROJECT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"store"}))
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - set(VERBS)))
 def test_help_of_every_stage(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([stage, "--help"])
@@ -68,7 +68,7 @@ def test_help_of_every_stage(stage: str, capsys: pytest.CaptureFixture[str]) -> 
         (["extract", "--videos", "/nowhere"], ["/nowhere", "no such folder"]),
         (["train"], ["no features", "make extract DATASET=demo BASE=mini"]),
         (["report"], ["no run folder", "make train"]),
-        (["reeval", "--benchmarks", "vcgbnch"], ["no run folder"]),
+        (["reeval"], ["no run folder", "runs/demo/*/seed-*"]),
         (["eval", "--checkpoint", "nowhere*"], ["no run folder", "nowhere*"]),
     ],
 )
@@ -161,12 +161,10 @@ def test_own_videos_from_file_to_score(
     assert main([*asked, "--min_coverage", "0.5"]) == 0
     (verdicts,) = folder.glob("eval/clips/test/judges/offline-*/verdicts.jsonl")
     assert len(verdicts.read_text().splitlines()) == 26
-    assert main(["report", "--checkpoints", "runs/clips/*/seed-*", "--out", "runs/clips"]) == 0
+    assert main(["report", *options(own)]) == 0
     assert (own / "runs" / "clips" / "report" / "index.html").is_file()
-    own_set = ["--videos", str(own / "clips"), "--annotations", str(own / "qa.jsonl")]
-    again = ["--benchmarks", "", "--checkpoints", str(folder), "--min_coverage", "0.5"]
     capsys.readouterr()
-    assert main(["reeval", *again, *own_set]) == 0
+    assert main(["reeval", *options(own), "--min_coverage", "0.5"]) == 0
     assert "answered before" in capsys.readouterr().out
 
 

@@ -122,7 +122,7 @@ def command(*words: str, **environment: str) -> list[str]:
     return shlex.split(next(line for line in text.splitlines() if "-m pipelines" in line))[3:]
 
 
-@pytest.mark.parametrize("stage", ["extract", "train", "eval", "report", "inspect"])
+@pytest.mark.parametrize("stage", ["extract", "train", "eval", "reeval", "report", "inspect"])
 def test_make_leaves_base_and_dataset_to_the_recipe_unless_told(stage: str) -> None:
     silent = command(stage, "EXPERIMENT=red-villm-qwen-vl-7b")
     assert silent[:3] == [
@@ -140,9 +140,10 @@ def test_make_says_which_runs_are_evaluated() -> None:
     asked = command("eval", "SEED=3")
     assert asked[asked.index("--seed") + 1] == "3"
     assert "--checkpoint" not in asked
-    several = command("reeval")
-    assert several[several.index("--experiment") + 1] == "*"
-    assert several[several.index("--seed") + 1] == "*"
+    assert not {"--checkpoints", "--benchmarks"} & set(command("reeval"))
+    several = command("reeval", "CHECKPOINTS=a/* b", "BENCHMARKS=vcgbench msvd-qa:val")
+    assert several[several.index("--checkpoints") + 1] == "a/* b"
+    assert several[several.index("--benchmarks") + 1] == "vcgbench msvd-qa:val"
     chosen = command("eval", "CHECKPOINT=runs/demo/a*/seed-0")
     assert chosen[chosen.index("--checkpoint") + 1] == "runs/demo/a*/seed-0"
 
@@ -241,6 +242,8 @@ def test_one_recipe_takes_a_video_from_file_to_score(
     assert record["base"]["name"] == "tiny"
     assert record["base"]["prompt"] == "USER: {question} <image> ASSISTANT:"
     assert main(["eval", "--config", "mine.yaml", "--max_new_tokens", "2"]) == 0
-    assert len((run / "eval" / "test" / "predictions.jsonl").read_text().splitlines()) == 8
+    assert (
+        len((run / "eval" / "clips" / "test" / "predictions.jsonl").read_text().splitlines()) == 8
+    )
     # the user's own word counts: another base has no features there
     assert main(["train", "--config", "mine.yaml", "--base", "mini"]) == 2
