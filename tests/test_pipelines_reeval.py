@@ -161,7 +161,7 @@ def test_names_of_benchmarks(world: TinyEval) -> None:
         find_checkpoints(str(world.root / "nowhere*"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     name, _, value = MARK.partition("=")
     os.environ[name] = value  # inherited by the cluster's processes: how we know ours
