@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.folders import read_predictions
+from eval.folders import JUDGES, read_judged, read_predictions
 from eval.judges.base import BEST, Cost, JudgeItem, JudgeRecord, Verdict
 from eval.published_rows import PublishedRow, join, published_row
 from features.annotations import QASample
@@ -36,6 +36,21 @@ class PublishedJudge:
     def estimate(self, items: Sequence[JudgeItem]) -> Cost:
         """Nothing."""
         return Cost()
+
+
+def earlier_judgements(folder: Path, name: str, aspects: Sequence[Aspect]) -> list[Verdict]:
+    """What was read before for aspects other than these, unless the answers changed since.
+
+    Args:
+        folder: our evaluation folder.
+        name: the name of who judged.
+        aspects: those that are read now.
+    """
+    try:
+        before = read_judged(folder / JUDGES / JudgeRecord("replay", name).slug)
+    except RedVillmError:  # nothing whole, or of other answers
+        return []
+    return [verdict for verdict in before.verdicts if verdict.aspect not in aspects]
 
 
 def read_judgements(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from features.errors import ConfigError
+from features.errors import ConfigError, RedVillmError
 from pipelines.stages import Stage, console
 
 
@@ -17,7 +17,7 @@ class JudgeOptions:
     path: Path
     """Folder with predictions.jsonl, or a file of Video-ChatGPT's forms (JSON list or JSONL)."""
     dataset: str | None = None
-    """File: recipe of the dataset whose questions it answers."""
+    """File: recipe of the dataset whose questions it answers: a name, or a YAML file."""
     split: str = "test"
     """File: the split it answers."""
     run: Path | None = None
@@ -51,7 +51,7 @@ class ImportOptions:
     file: Path
     """JSON list or JSONL of one of the forms that `export` writes."""
     dataset: str
-    """Recipe of the dataset whose questions it answers."""
+    """Recipe of the dataset whose questions it answers: a name, or a YAML file."""
     split: str = "test"
     """The split it answers."""
     run: Path | None = None
@@ -76,17 +76,24 @@ class JudgedOptions:
 
 
 def run_judge(options: JudgeOptions, judging: Any) -> int:
-    """`judge`: 2 when an aspect has no headline, or something of a batch went wrong."""
-    from pipelines.evaluation import judge_folder
+    """`judge`: 2 when a judge failed or gave no headline, or something of a batch went wrong."""
+    from pipelines.evaluation import explain, judge_folder
 
+    # what is only written, handed in or collected asks for the key itself where it needs one
+    judges = (judging if options.batch is None else replace(judging, estimate=True)).make()
+    if options.batch is not None:
+        _require_endpoints([judge for judge, _ in judges])
     folder = _answers(options)
     bad = False
-    for judge, again in judging.make():
-        if options.batch is not None:
-            bad |= _run_batch(options.batch, folder, judge, judging)
-            continue
-        summary = judge_folder(folder, judge, judging, console, again)
-        bad |= summary is not None and bool(summary.refused)
+    for judge, again in judges:
+        try:
+            if options.batch is not None:
+                bad |= _run_batch(options.batch, folder, judge, judging)
+            else:
+                bad |= _refuses(judge_folder(folder, judge, judging, console, again))
+        except Exception as error:  # a judge that cannot be asked stops no other
+            bad = True
+            _print(f"failed: {folder}, judge {judge.record.label}: {explain(error)}")
     return 2 if bad else 0
 
 
@@ -96,11 +103,11 @@ def run_export(options: ExportOptions) -> None:
     from eval.formats import export_predictions
 
     meta = read_meta(options.folder)
-    dataset = _dataset(options.dataset or meta["dataset"], meta["split"])
+    dataset = _dataset_of(options.folder, meta, options.dataset)
     split = dataset.splits[meta["split"]]
     lost = export_predictions(options.folder, options.target, options.form, split)
     left_out = f"; {lost:,} lost questions are left out, for the scripts would score them"
-    console.print(f"{options.target}: {options.form}{left_out if lost else ''}", highlight=False)
+    _print(f"{options.target}: {options.form}{left_out if lost else ''}")
 
 
 def run_import(options: ImportOptions) -> None:
@@ -111,23 +118,23 @@ def run_import(options: ImportOptions) -> None:
 def run_judged(options: JudgedOptions) -> int:
     """`predictions judged`: 2 when an aspect has no headline."""
     from eval.folders import read_meta
-    from eval.judged_formats import PublishedJudge, read_judgements
+    from eval.judged_formats import PublishedJudge, earlier_judgements, read_judgements
     from eval.run import judge_answers
 
     meta = read_meta(options.folder)
-    dataset = _dataset(options.dataset or meta["dataset"], meta["split"])
+    dataset = _dataset_of(options.folder, meta, options.dataset)
     prefix = dataset.splits[meta["split"]].id_prefix
-    verdicts = []
-    for pair in options.results.split():
-        name, _, where = pair.partition("=")
-        (aspect,) = _aspects(name)
-        if aspect not in meta["aspects"]:
-            wanted = ", ".join(meta["aspects"])
-            raise ConfigError("not judged for this", where=options.folder, got=pair, wanted=wanted)
+    results = [pair.partition("=")[::2] for pair in options.results.split()]
+    aspects = _aspects(" ".join(name for name, _ in results))
+    if strange := [aspect for aspect in aspects if aspect not in meta["aspects"]]:
+        got, wanted = ", ".join(strange), ", ".join(meta["aspects"])
+        raise ConfigError("not judged for this", where=options.folder, got=got, wanted=wanted)
+    verdicts = earlier_judgements(options.folder, options.name, aspects)
+    for aspect, (_, where) in zip(aspects, results, strict=True):
         verdicts += read_judgements(Path(where), options.folder, aspect, prefix)
     judge = PublishedJudge(options.name, verdicts)
     summary = judge_answers(options.folder, judge, options.min_coverage, again=True)
-    console.print(str(summary), highlight=False)
+    _print(str(summary))
     return 2 if summary.refused else 0
 
 
@@ -135,7 +142,10 @@ def _answers(options: JudgeOptions) -> Path:
     """The folder that is meant, or the one that is made of a file."""
     from eval.folders import PREDICTIONS
 
+    if not options.path.exists():
+        raise ConfigError("no such file or folder", where=options.path)
     if options.path.is_dir():
+        _require_no_file_options(options)
         if not (options.path / PREDICTIONS).exists():
             found = sorted(str(path.parent) for path in options.path.glob(f"**/{PREDICTIONS}"))
             do = f"take {' or '.join(found[:3])}" if found else "run `make eval` first"
@@ -159,10 +169,7 @@ def _import(file: Path, dataset: Any, split: str, run: Path | None) -> Path:
     folder = eval_folder(run or Path("runs") / dataset.name / file.stem, dataset.name, split)
     samples = load_annotations(dataset.splits[split])
     done = import_predictions(file, samples, dataset, split, folder)
-    console.print(
-        f"{folder}: {done.answered:,} answers; {done.missing:,} questions without one are lost",
-        highlight=False,
-    )
+    _print(f"{folder}: {done.answered:,} answers; {done.missing:,} questions without one are lost")
     return folder
 
 
@@ -170,31 +177,65 @@ def _run_batch(
     step: Literal["write", "submit", "collect"], folder: Path, judge: Any, judging: Any
 ) -> bool:
     """One step of judging through files; whether something went wrong."""
-    from eval.judges.batch import batches_folder, collect, submit, write_batches
-    from eval.judges.batch_files import batch_files
-    from eval.judges.rubric_judge import RubricJudge
+    from eval.judges.batch import submit, write_batches
     from pipelines.evaluation import judge_folder
 
-    if not isinstance(judge, RubricJudge) or judge.record.kind != "endpoint":
-        wanted = "a judge of kind endpoint"
-        raise ConfigError("only endpoints take batches", got=judge.record.label, wanted=wanted)
-    files, items = batches_folder(judge), _items(folder)
     if step == "write":
-        written = write_batches(judge, items, files)
-        console.print(f"{files}: {len(written)} files to hand in", highlight=False)
+        written = write_batches(judge, _items(folder), judge.batches)
+        _print(f"{judge.batches}: {len(written)} files to hand in")
         judge_folder(folder, judge, replace(judging, estimate=True), console)
         return False
     if step == "submit":
-        count = submit(batch_files(files), judge.config)
-        console.print(f"{files}: {count} files handed in", highlight=False)
+        _print(f"{judge.batches}: {submit(judge.batches, judge)} files handed in")
         return False
-    came = collect(files, judge)
-    console.print(f"{files}: {came.replies:,} replies, {came.failed:,} of them failures")
+    return _collect(folder, judge, judging)
+
+
+def _collect(folder: Path, judge: Any, judging: Any) -> bool:
+    """Take in what came back, and judge if that is all; whether something went wrong."""
+    from eval.judges.batch import collect
+    from eval.judges.batch_files import open_keys
+    from pipelines.evaluation import judge_folder
+
+    came = collect(judge.batches, judge)
+    _print(f"{judge.batches}: {came.replies:,} replies, {came.failed:,} of them failures")
     for name, how_far in {**came.waiting, **came.problems}.items():
-        console.print(f"{name}: {how_far}", highlight=False, markup=False)
-    if not judge.estimate(items).requests:
-        judge_folder(folder, judge, judging, console)
-    return bool(came.problems)
+        _print(f"{name}: {how_far}")
+    # what was asked again and failed again has been asked again
+    judge.config = replace(judge.config, reask_failed=False)
+    due = {request.key for request in judge.due(_items(folder))}
+    if due:
+        if left := due - open_keys(judge.batches):
+            _print(f"{len(left):,} requests are left: run write again")
+        return bool(came.problems)
+    return bool(came.problems) | _refuses(judge_folder(folder, judge, judging, console))
+
+
+def _require_endpoints(judges: list[Any]) -> None:
+    from eval.judges.rubric_judge import RubricJudge
+
+    for judge in judges:
+        if not isinstance(judge, RubricJudge) or judge.config.kind != "endpoint":
+            wanted = "a judge of kind endpoint"
+            raise ConfigError("only endpoints take batches", got=judge.record.label, wanted=wanted)
+
+
+def _require_no_file_options(options: JudgeOptions) -> None:
+    """A folder says itself what it answers."""
+    names = ("dataset", "split", "run", "aspects")
+    silent = {field.name: field.default for field in fields(options)}
+    if said := [f"--{name}" for name in names if getattr(options, name) != silent[name]]:
+        what, got = "only a file of answers has these options", " ".join(said)
+        raise ConfigError(what, where=options.path, got=got, do="leave them out for a folder")
+
+
+def _refuses(summary: Any) -> bool:
+    return summary is not None and bool(summary.refused)
+
+
+def _print(text: str) -> None:
+    """A line that may hold what others wrote: brackets in it are no markup."""
+    console.print(text, highlight=False, markup=False)
 
 
 def _items(folder: Path) -> Any:
@@ -206,12 +247,26 @@ def _items(folder: Path) -> Any:
 
 def _dataset(name: str, split: str) -> Any:
     from features.config import DatasetConfig
-    from features.recipes import load_recipe
-    from pipelines.eval_jobs import ALIASES, pick_splits
+    from features.recipes import did_you_mean, load_recipe
+    from pipelines.eval_jobs import ALIASES
 
     dataset = load_recipe("datasets", ALIASES.get(name, name), DatasetConfig)
-    pick_splits(dataset, split)
+    if split not in dataset.splits:
+        where, do = f"dataset {dataset.name}", did_you_mean(split, dataset.splits)
+        wanted = "one split"
+        raise ConfigError("no such split", where=where, got=repr(split), wanted=wanted, do=do)
     return dataset
+
+
+def _dataset_of(folder: Path, meta: Any, recipe: str | None) -> Any:
+    """The dataset that answers are to, by the recipe that is named or their own word."""
+    if recipe is not None:
+        return _dataset(recipe, meta["split"])
+    try:
+        return _dataset(meta["dataset"], meta["split"])
+    except ConfigError as error:
+        got, do = f"{meta['dataset']}: {error.what}", "say --dataset FILE.yaml"
+        raise ConfigError("whose answers are these?", where=folder, got=got, do=do) from error
 
 
 def _aspects(text: str) -> tuple[Any, ...]:
@@ -219,10 +274,13 @@ def _aspects(text: str) -> tuple[Any, ...]:
     from features.recipes import did_you_mean
 
     known = get_args(Aspect)
-    for name in text.split() or [text]:
+    names = text.split()
+    for name in names or [text]:
         if name not in known:
             raise ConfigError("no such aspect", got=name, do=did_you_mean(name, known))
-    return tuple(text.split())
+    if len(set(names)) < len(names):
+        raise ConfigError("an aspect is named twice", got=text)
+    return tuple(names)
 
 
 def _judge_configs() -> tuple[type[Any], ...]:

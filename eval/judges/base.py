@@ -67,9 +67,9 @@ class JudgeRecord:
 
     kind: Literal["offline", "endpoint", "local", "replay"]
     name: str
-    """How it is called in tables: `offline-em-f1/2`, or the model."""
+    """How it is called in tables: `offline-em-f1/2`, or the model (a local one with its digest)."""
     endpoint: str = ""
-    """Host (and port) that was asked; never a key."""
+    """Host, port and path that were asked; never a key."""
     temperature: float = 0.0
     seed: int | None = None
     max_tokens: int = 0
@@ -152,7 +152,7 @@ def read_verdicts(path: Path) -> list[Verdict]:
                     got = f"line {number}: {line[:80]!r}"
                     raise RedVillmError("not a verdict", where=path, got=got, wanted=sorted(names))
                 verdicts.append(Verdict(**row))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         do = "judge the predictions again"
         raise RedVillmError("cannot read verdicts", where=path, got=error, do=do) from error
     return verdicts

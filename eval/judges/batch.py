@@ -5,14 +5,15 @@ back into the judge's ledger, where the ordinary judging finds it; then `write` 
 left. vLLM's `run_batch` reads the same files: put what it writes beside them as
 `requests-0001.output.jsonl`, and `collect` needs no server. Files: batch_files.py.
 
-The ledger learns of a batch when it is collected; `check_no_batch` is for who judges in between.
+Each step holds the judge's ledger, as judging does: two at once would hand in the same twice.
+The ledger learns of a batch when it is collected; who judges in between is told to wait for that.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from eval.judges.batch_files import (
     BatchState,
     batch_files,
     batch_lines,
+    check_not_under_way,
     local_output,
     read_state,
     state_path,
@@ -77,28 +79,21 @@ def write_batches(judge: RubricJudge, items: Sequence[JudgeItem], folder: Path) 
     Raises:
         RedVillmError: the ledger or a state cannot be read.
     """
-    due = judge.due(items)
-    lines, waiting = _withdraw(folder, judge)
-    with suppress(BudgetReachedError):
-        for request in track(due, "writing requests", transient=True):
-            if request.key not in waiting and request.key not in lines:
-                tokens = prompt_tokens(request) + judge.config.max_tokens
-                judge.budget.reserve(request.key, tokens)
-                lines[request.key] = _line(request, judge.config)
-    last = max((int(file.stem[-4:]) for file in batch_files(folder)), default=0)
-    written = []
-    for number, part in enumerate(_parts(lines), start=last + 1):
-        file = folder / f"requests-{number:04d}.jsonl"
-        replies = {key: len(judge.ledger.replies.get(key, ())) for key in part}
-        write_state(file, BatchState(answered={key: n for key, n in replies.items() if n}))
-        replace_file(file, b"".join(part.values()), "batch-file")
-        written.append(file)
-    return written
+    with judge.hold():
+        due = judge.due(items)
+        lines, waiting = _withdraw(folder, judge)
+        with suppress(BudgetReachedError):
+            for request in track(due, "writing requests", transient=True):
+                if request.key not in waiting and request.key not in lines:
+                    tokens = prompt_tokens(request) + judge.config.max_tokens
+                    judge.budget.reserve(request.key, tokens)
+                    lines[request.key] = _line(request, judge.config)
+        return _write(lines, folder, judge)
 
 
 def batches_folder(judge: RubricJudge) -> Path:
     """Where the files of a judge lie: beside its ledger."""
-    return judge.ledger.path.parent / "batches"
+    return judge.batches
 
 
 def check_no_batch(judge: RubricJudge, items: Sequence[JudgeItem]) -> None:
@@ -107,24 +102,19 @@ def check_no_batch(judge: RubricJudge, items: Sequence[JudgeItem]) -> None:
     Raises:
         RedVillmError: some of it is under way in a batch, and would be paid for twice.
     """
-    due = {request.key for request in judge.due(items)}
-    for file in batch_files(batches_folder(judge)):
-        shared = due & dict(batch_lines(file)).keys() if read_state(file).under_way else set()
-        if shared:
-            got, do = f"{len(shared):,} of {len(due):,} requests", "collect it first"
-            raise RedVillmError("this is under way in a batch", where=file, got=got, do=do)
+    check_not_under_way(judge.batches, [request.key for request in judge.due(items)])
 
 
-def submit(files: Sequence[Path], config: JudgeConfig) -> int:
+def submit(folder: Path, judge: RubricJudge) -> int:
     """Hand in what is not handed in yet; returns how many files that were.
 
     A file is handed in once, also when the process dies, or the answer is lost, in between.
 
     Raises:
-        RedVillmError: no key, or the endpoint does not take it. Call it again then.
+        RedVillmError: no key, or the endpoint does not take a file. Call it again then.
     """
-    waiting = [file for file in files if not _is_settled(file)]
-    with batch_client(config) as client:
+    with judge.hold(), batch_client(judge.config) as client:
+        waiting = [file for file in batch_files(folder) if not _is_settled(file)]
         for file in track(waiting, "handing in", transient=True, disable=len(waiting) < 2):
             state = read_state(file)
             begun = state.token is not None
@@ -148,13 +138,15 @@ def collect(folder: Path, judge: RubricJudge) -> Collected:
     Raises:
         RedVillmError: the endpoint does not answer, or what came back belongs to other files.
     """
-    states = {file: read_state(file) for file in batch_files(folder)}
-    states = {file: state for file, state in states.items() if not state.collected}
-    asked = any(s.batch_id and not local_output(file).exists() for file, s in states.items())
     waiting: dict[str, str] = {}
     problems: dict[str, str] = {}
     replies: list[Reply] = []
-    with batch_client(judge.config) if asked else nullcontext() as client, judge.ledger:
+    with ExitStack() as stack:
+        stack.enter_context(judge.hold())
+        states = {file: read_state(file) for file in batch_files(folder)}
+        states = {file: state for file, state in states.items() if not state.collected}
+        asked = any(s.batch_id and not local_output(file).exists() for file, s in states.items())
+        client = stack.enter_context(batch_client(judge.config)) if asked else None
         for file in track(states, "collecting", transient=True, disable=len(states) < 2):
             state = states[file]
             if local_output(file).exists():
@@ -174,6 +166,19 @@ def collect(folder: Path, judge: RubricJudge) -> Collected:
             write_state(file, replace(state, collected=True))
     failed = sum(reply.outcome == "api_failure" for reply in replies)
     return Collected(len(replies), failed, waiting, problems)
+
+
+def _write(lines: Mapping[str, bytes], folder: Path, judge: RubricJudge) -> list[Path]:
+    """Files of the lines, numbered behind those that are there."""
+    last = max((int(file.stem[-4:]) for file in batch_files(folder)), default=0)
+    written = []
+    for number, part in enumerate(_parts(lines), start=last + 1):
+        file = folder / f"requests-{number:04d}.jsonl"
+        replies = {key: len(judge.ledger.replies.get(key, ())) for key in part}
+        write_state(file, BatchState(answered={key: n for key, n in replies.items() if n}))
+        replace_file(file, b"".join(part.values()), "batch-file")
+        written.append(file)
+    return written
 
 
 def _is_settled(file: Path) -> bool:

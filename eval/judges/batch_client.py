@@ -9,8 +9,7 @@ from typing import Final
 import openai
 from openai.types import Batch
 
-from eval.judges.endpoint import endpoint_host, endpoint_key
-from eval.judges.make import OPENAI
+from eval.judges.address import OPENAI, endpoint_host, endpoint_key
 from eval.judges.options import JudgeConfig
 from features.errors import RedVillmError, few
 

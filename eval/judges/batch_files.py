@@ -8,13 +8,16 @@ requests-0001.output.jsonl  what vLLM's `run_batch` made of it, if that was how 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from features.durable import replace_file
 from features.errors import RedVillmError
 from features.spec import SCHEMA_VERSION, check_schema
+
+BATCHES = "batches"
+"""Their folder, beside the ledger."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,31 @@ def batch_lines(file: Path) -> Iterator[tuple[str, bytes]]:
     with file.open("rb") as lines:
         for line in lines:
             yield json.loads(line)["custom_id"], line
+
+
+def open_keys(folder: Path) -> set[str]:
+    """Keys of all requests in files that are not collected yet, handed in or not.
+
+    Raises:
+        RedVillmError: a state cannot be read.
+    """
+    files = [file for file in batch_files(folder) if not read_state(file).collected]
+    return {key for file in files for key, _ in batch_lines(file)}
+
+
+def check_not_under_way(folder: Path, due: Collection[str]) -> None:
+    """Before a judge is asked live.
+
+    Raises:
+        RedVillmError: some of the keys are in files that were handed in, and would be paid for
+            twice; or a state cannot be read.
+    """
+    wanted = set(due)
+    for file in batch_files(folder):
+        shared = wanted & dict(batch_lines(file)).keys() if read_state(file).under_way else ()
+        if shared:
+            got, do = f"{len(shared):,} of {len(due):,} requests", "collect it first"
+            raise RedVillmError("this is under way in a batch", where=file, got=got, do=do)
 
 
 def local_output(file: Path) -> Path:

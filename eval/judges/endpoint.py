@@ -8,7 +8,6 @@ Ctrl-C in, so it never falls between a reply and its record.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 import threading
@@ -23,14 +22,12 @@ import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential, wait_random
 
+from eval.judges.address import OPENAI, endpoint_host, endpoint_key
 from eval.judges.asking import Reply, Request
 from eval.judges.http_reply import TransientError, hide, read_completion, read_error
-from eval.judges.make import OPENAI
 from eval.judges.options import JudgeConfig
 from features.errors import ConfigError, RedVillmError
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-NO_KEY = "no-key-needed"
 LONGEST_WAIT = 60.0
 """Seconds between two attempts; an endpoint that asks for more gets no more."""
 GIVE_UP = 20
@@ -254,23 +251,3 @@ def _on_interrupt(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -
     finally:
         if ours:
             loop.remove_signal_handler(signal.SIGINT)
-
-
-def endpoint_key(config: JudgeConfig) -> str:
-    """The key, or a stand-in for servers on this machine.
-
-    Raises:
-        ConfigError: it is missing, or cannot be one.
-    """
-    key = os.environ.get(config.key_variable, "").strip()
-    where = f"environment variable {config.key_variable}"
-    if not key and endpoint_host(config) not in LOOPBACK:
-        raise ConfigError("a judge needs a key", where=where, do="set it to your key")
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigError("not a key: it has characters that no header may have", where=where)
-    return key or NO_KEY
-
-
-def endpoint_host(config: JudgeConfig) -> str:
-    """Name of the machine that is asked."""
-    return urlsplit(config.base_url or OPENAI).hostname or ""

@@ -122,5 +122,20 @@ class Ledger:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            Console(stderr=True).print(f"{self.path}: another process is asking; waiting for it")
+            text = f"{self.path}: another process is asking; waiting for it"
+            Console(stderr=True).print(text, markup=False)
             fcntl.flock(file, fcntl.LOCK_EX)
+
+
+class ReadOnlyLedger(Ledger):
+    """A ledger of replies that are replayed: it is read, and what is added lives in memory alone.
+
+    A replay asks nobody, so there is nothing to pay for twice and nobody to wait for.
+    """
+
+    def __enter__(self) -> ReadOnlyLedger:
+        self.read()
+        return self
+
+    def _append(self, row: dict[str, object]) -> None:
+        pass

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,12 +20,11 @@ from transformers import (
 )
 
 from eval.judges.asking import Reply, Request
+from eval.judges.local_name import local_name
 from eval.judges.options import JudgeConfig
-from features.checkpoint_files import resolve_checkpoint, weight_files
+from features.checkpoint_files import resolve_checkpoint
 from features.device import intra_op_threads, pick_device, pick_dtype
 from features.errors import CheckpointError
-
-_PIECES, _PIECE = 64, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class LocalAsker:
         dtype = pick_dtype("auto", device, accelerated=torch.bfloat16)
         folder = resolve_checkpoint(config.model)
         self._config = config
-        self._name = f"{Path(config.model).name}@{_digest(folder)[:16]}"
+        self._name = local_name(config.model)
         self._tokenizer: Any
         self._model: Any
         try:
@@ -206,21 +203,3 @@ class _Sampling(LogitsProcessor):
             for generator in self._noise
         ]
         return scores / self._temperature - torch.stack(rows).log()
-
-
-def _digest(folder: Path) -> str:
-    """sha256 over the small files, and over sizes and spaced-out pieces of the weights."""
-    found = hashlib.sha256()
-    small = {path for kind in ("*.json", "*.jinja", "*.model") for path in folder.glob(kind)}
-    for path in sorted(small):
-        found.update(
-            json.dumps([path.name, hashlib.sha256(path.read_bytes()).hexdigest()]).encode()
-        )
-    for path in weight_files(folder):
-        size = path.stat().st_size
-        found.update(json.dumps([path.name, size]).encode())
-        with path.open("rb") as file:
-            for piece in range(_PIECES):
-                file.seek(piece * size // _PIECES)
-                found.update(file.read(_PIECE))
-    return found.hexdigest()

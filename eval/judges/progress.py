@@ -14,7 +14,7 @@ class JudgingProgress:
 
     def __init__(self, config: JudgeConfig, total: int, cached: int) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[counts]}"),

@@ -14,14 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from rich.progress import track
+
 from eval.judges.asking import Asker, Reply, Request
 from eval.judges.base import JUDGE, Cost, JudgeItem, JudgeRecord, Verdict
+from eval.judges.batch_files import BATCHES, check_not_under_way
 from eval.judges.cost import Budget, BudgetReachedError, price, prompt_tokens
-from eval.judges.ledger import Ledger
+from eval.judges.ledger import Ledger, ReadOnlyLedger
 from eval.judges.options import JudgeConfig
 from eval.judges.parse import Parsed, parse_reply
 from eval.judges.progress import JudgingProgress
@@ -29,6 +33,9 @@ from eval.judges.rubric import Rubric, reply_schema
 from features.config import Aspect
 from features.durable import replace_file
 from features.spec import canonical_json
+
+MANY = 10_000
+"""Items from which on filling in the rubric takes so long that it is shown."""
 
 
 class RubricJudge:
@@ -42,9 +49,15 @@ class RubricJudge:
         folder: Path,
         config: JudgeConfig,
         token_budget: int | None = None,
+        asked_as: JudgeRecord | None = None,
     ) -> None:
+        """`asked_as`: the record that keys cover, where it is not the judge's own."""
         self.record = record
-        self.ledger = Ledger(folder)
+        replays = config.kind == "replay"
+        self.ledger = ReadOnlyLedger(folder) if replays else Ledger(folder)
+        self.batches = folder / BATCHES
+        """Where files of requests lie, if it is asked through them."""
+        self._keyed_by = (asked_as or record).digest
         self._rubric = rubric
         self._make_asker = make_asker
         self._asker: Asker | None = None
@@ -55,56 +68,83 @@ class RubricJudge:
     def __call__(self, items: Sequence[JudgeItem]) -> list[Verdict]:
         """One verdict for each item, in the same order.
 
+        Where all is answered nothing is written, and nobody is waited for.
+
         Raises:
-            RedVillmError: the endpoint or the ledger cannot be used at all. What came back until
-                then is kept.
+            RedVillmError: the endpoint or the ledger cannot be used at all, or some of it is under
+                way in a batch and would be paid for twice. What came back until then is kept.
         """
-        requests = [self.request(item) for item in items]
+        requests = self._requests(items)
+        distinct = {request.key: request for request in requests}
         aspects = {r.key: item.aspect for r, item in zip(requests, items, strict=True)}
+        self.ledger.read()
+        latest: dict[str, Reply] = {}
+        if self._due(aspects):
+            with self.hold():
+                latest = self._ask_due(distinct, aspects)
+        return [
+            self._verdict(item, request.key, latest.get(request.key))
+            for item, request in zip(items, requests, strict=True)
+        ]
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """The ledger for this process alone, with what others wrote and the judge's record in it.
+
+        Raises:
+            RedVillmError: cannot write there, or damaged.
+        """
         with self.ledger:
-            text = json.dumps(asdict(self.record), indent=1) + "\n"
-            replace_file(self.ledger.path.with_name(JUDGE), text.encode(), "judge-record")
-            latest = self._ask_due({request.key: request for request in requests}, aspects)
-            return [
-                self._verdict(item, request.key, latest.get(request.key))
-                for item, request in zip(items, requests, strict=True)
-            ]
+            path = self.ledger.path.with_name(JUDGE)
+            if self.config.kind != "replay" and not path.exists():
+                text = json.dumps(asdict(self.record), indent=1) + "\n"
+                replace_file(path, text.encode(), "judge-record")
+            yield
 
     def estimate(self, items: Sequence[JudgeItem]) -> Cost:
         """What `__call__` would take, without second asks; nothing is sent."""
-        due = self.due(items)
+        requests = self._requests(items)
+        due = self._due_of(requests, items)
         prompt = sum(prompt_tokens(request) for request in due)
         completion = len(due) * self.config.max_tokens
-        cached = len({self.request(item).key for item in items}) - len(due)
+        cached = len({request.key for request in requests}) - len(due)
         money = price(self.config, prompt, completion)
         return Cost(len(due), cached, prompt, completion, money)
 
-    def due(self, items: Iterable[JudgeItem]) -> list[Request]:
+    def due(self, items: Sequence[JudgeItem]) -> list[Request]:
         """What would be asked now, each key once; nothing is sent."""
-        self.ledger.read()
-        found: dict[str, Request] = {}
-        for item in items:
-            request = self.request(item)
-            if request.key not in found and self._is_due(request.key, item.aspect, None):
-                found[request.key] = self._now(request)
-        return list(found.values())
+        return self._due_of(self._requests(items), items)
 
     def request(self, item: JudgeItem) -> Request:
         """What is asked about an item at first."""
         system, user = self._rubric.render(item)
-        parts = [item.sample_id, item.aspect, system, user, self.record.digest]
+        parts = [item.sample_id, item.aspect, system, user, self._keyed_by]
         key = hashlib.sha256(canonical_json(parts).encode()).hexdigest()
         schema = reply_schema(item.aspect) if self.record.structured else None
         return Request(key, system, user, schema)
+
+    def _requests(self, items: Sequence[JudgeItem]) -> list[Request]:
+        shown = track(items, "filling in", transient=True, disable=len(items) < MANY)
+        return [self.request(item) for item in shown]
+
+    def _due_of(self, requests: Sequence[Request], items: Sequence[JudgeItem]) -> list[Request]:
+        self.ledger.read()
+        distinct = {request.key: request for request in requests}
+        aspects = {r.key: item.aspect for r, item in zip(requests, items, strict=True)}
+        return [self._now(distinct[key]) for key in self._due(aspects)]
+
+    def _due(self, aspects: Mapping[str, Aspect]) -> list[str]:
+        return [key for key, aspect in aspects.items() if self._is_due(key, aspect, None)]
 
     def _ask_due(
         self, requests: Mapping[str, Request], aspects: Mapping[str, Aspect]
     ) -> dict[str, Reply]:
         """Ask what is due, then once more what could not be read; the last reply to each key."""
         latest: dict[str, Reply] = {}
-        due = [key for key in requests if self._is_due(key, aspects[key], None)]
+        due = self._due(aspects)
         if not due:
             return latest
+        check_not_under_way(self.batches, due)
         # Kept for the next answers: a local model takes its time to load, and the cap is on all.
         self._asker = asker = self._asker or self._make_asker()
 
@@ -158,6 +198,8 @@ class RubricJudge:
         replies = self._replies(key)
         if not replies:
             return latest is None
+        if self.config.kind == "replay":  # it would say the same again
+            return False
         outcome = _read(replies[-1], aspect).outcome
         if outcome == "parse_failure" and len(replies) == 1 and self._can_differ:
             return True
