@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from features.errors import ConfigError, RedVillmError
+from features.errors import ConfigError
 from pipelines.stages import Stage, console
 
 
@@ -126,8 +126,8 @@ def run_judged(options: JudgedOptions) -> int:
     prefix = dataset.splits[meta["split"]].id_prefix
     results = [pair.partition("=")[::2] for pair in options.results.split()]
     aspects = _aspects(" ".join(name for name, _ in results))
-    if strange := [aspect for aspect in aspects if aspect not in meta["aspects"]]:
-        got, wanted = ", ".join(strange), ", ".join(meta["aspects"])
+    if strange := [f"{name}={file}" for name, file in results if name not in meta["aspects"]]:
+        got, wanted = " ".join(strange), ", ".join(meta["aspects"])
         raise ConfigError("not judged for this", where=options.folder, got=got, wanted=wanted)
     verdicts = earlier_judgements(options.folder, options.name, aspects)
     for aspect, (_, where) in zip(aspects, results, strict=True):

@@ -7,7 +7,6 @@ from pathlib import Path
 from zygote import serve
 
 from eval.judges.batch import collect, submit
-from eval.judges.batch_files import batch_files
 from eval.judges.make import make_judge
 from eval.judges.options import JudgeConfig
 from eval.judges.rubric_judge import RubricJudge
@@ -16,11 +15,11 @@ from eval.judges.rubric_judge import RubricJudge
 def run(order: list[str]) -> None:
     step, url, folder = order
     config = JudgeConfig("endpoint", "judge-1", url, attempts=2, timeout=20.0)
-    if step == "submit":
-        submit(batch_files(Path(folder) / "b"), config)
-        return
     judge = make_judge(config, Path(folder) / "cache")
     assert isinstance(judge, RubricJudge)
+    if step == "submit":
+        submit(Path(folder) / "b", judge)
+        return
     collect(Path(folder) / "b", judge)
 
 

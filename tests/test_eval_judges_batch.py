@@ -37,7 +37,7 @@ def config(url: str, **facts: Any) -> JudgeConfig:
 
 
 def make(config: JudgeConfig, folder: Path) -> RubricJudge:
-    judge = make_judge(config, folder / "cache")
+    judge = make_judge(config, folder / "cache", asks=False)
     assert isinstance(judge, RubricJudge)
     return judge
 
@@ -138,8 +138,8 @@ def test_files_that_were_not_handed_in_gather_what_is_still_to_be_asked(
 def test_from_files_to_verdicts_without_a_live_request(tmp_path: Path, server: BatchServer) -> None:
     judge = make(config(server.url), tmp_path)
     files = write_batches(judge, items(), tmp_path / "b")
-    assert submit(files, config(server.url)) == 1
-    assert submit(files, config(server.url)) == 0
+    assert submit(tmp_path / "b", judge) == 1
+    assert submit(tmp_path / "b", judge) == 0
     (created,) = server.batches.values()
     assert created["endpoint"] == "/v1/chat/completions"
     assert created["completion_window"] == "24h"
@@ -176,7 +176,8 @@ def test_what_failed_is_an_attempt_and_is_asked_again(tmp_path: Path, server: Ba
             return done(row, {"choices": []})
         return None if "dög 4" in said else well(row)
 
-    submit(write_batches(judge, items(), tmp_path / "b"), config(server.url))
+    write_batches(judge, items(), tmp_path / "b")
+    submit(tmp_path / "b", judge)
     server.finish(answer)
     came = collect(tmp_path / "b", judge)
     assert (came.replies, came.failed) == (4, 2)
@@ -186,7 +187,7 @@ def test_what_failed_is_an_attempt_and_is_asked_again(tmp_path: Path, server: Ba
     assert [row["custom_id"] for row in lines(again)] == [
         judge.request(items()[n]).key for n in (1, 3, 4)
     ]
-    submit([again], config(server.url))
+    submit(tmp_path / "b", judge)
     server.finish()
     assert collect(tmp_path / "b", judge).replies == 3
     verdicts = judge(items())
@@ -206,7 +207,8 @@ def test_what_came_of_a_batch_that_was_cut_off_counts(
         error = {"code": f"batch_{status}", "message": "not in time"}
         return {"id": "b", "custom_id": row["custom_id"], "response": None, "error": error}
 
-    submit(write_batches(judge, items(), tmp_path / "b"), config(server.url))
+    write_batches(judge, items(), tmp_path / "b")
+    submit(tmp_path / "b", judge)
     server.finish(answer, status)
     came = collect(tmp_path / "b", judge)
     assert (came.replies, came.failed, came.problems) == (1, 0, {"requests-0001.jsonl": status})
@@ -217,7 +219,8 @@ def test_what_came_of_a_batch_that_was_cut_off_counts(
 
 def test_a_batch_that_was_not_taken_says_why(tmp_path: Path, server: BatchServer) -> None:
     judge = make(config(server.url), tmp_path)
-    submit(write_batches(judge, items(), tmp_path / "b"), config(server.url))
+    write_batches(judge, items(), tmp_path / "b")
+    submit(tmp_path / "b", judge)
     errors = {"object": "list", "data": [{"code": "m", "message": "no such model"}]}
     server.finish(lambda row: None, "failed", errors=errors)
     came = collect(tmp_path / "b", judge)
@@ -231,7 +234,7 @@ def test_an_unreadable_reply_is_asked_once_more_without_a_schema(
     judge = make(config(server.url), tmp_path)
     for _ in range(2):
         (file,) = write_batches(judge, items(1), tmp_path / "b")
-        submit([file], config(server.url))
+        submit(tmp_path / "b", judge)
         server.finish(lambda row: done(row, completion(row["body"], "well, well")))
         collect(tmp_path / "b", judge)
     assert "response_format" not in lines(file)[0]["body"]
@@ -244,14 +247,15 @@ def test_a_lost_answer_to_a_creation_is_not_a_second_batch(
     tmp_path: Path, server: BatchServer
 ) -> None:
     judge = make(config(server.url), tmp_path)
-    other = write_batches(make(config(server.url, seed=9), tmp_path), items(2), tmp_path / "other")
-    files = write_batches(judge, items(), tmp_path / "b")
+    other = make(config(server.url, seed=9), tmp_path)
+    write_batches(other, items(2), tmp_path / "other")
+    write_batches(judge, items(), tmp_path / "b")
     server.lose = 1
     with pytest.raises(RedVillmError, match=r"no answer.*nothing is sent twice"):
-        submit(files, config(server.url))
+        submit(tmp_path / "b", judge)
     assert len(server.batches) == 1  # the client did not try by itself
-    submit(other, config(server.url))  # newer ones stand before it in the list
-    assert submit(files, config(server.url)) == 1
+    submit(tmp_path / "other", other)  # newer ones stand before it in the list
+    assert submit(tmp_path / "b", judge) == 1
     assert len(server.batches) == 2
     server.finish()
     assert collect(tmp_path / "b", judge).replies == 5
@@ -271,7 +275,7 @@ def test_killed_at_any_step_nothing_is_paid_or_counted_twice(
     for point in ("batch-state-done:1", "batch-uploaded", "batch-created"):
         assert killed("submit", point)
     assert len(server.batches) == 1
-    submit(batch_files(tmp_path / "b"), config(server.url))
+    submit(tmp_path / "b", judge)
     assert len(server.batches) == 1
     server.finish()
     assert killed("collect", "batch-reply:2")
@@ -314,22 +318,22 @@ def test_an_endpoint_that_says_no(
     tmp_path: Path, server: BatchServer, status: int, wanted: str
 ) -> None:
     judge = make(config(server.url), tmp_path)
-    files = write_batches(judge, items(), tmp_path / "b")
+    write_batches(judge, items(), tmp_path / "b")
     server.status = status
     with pytest.raises(RedVillmError, match=wanted) as found:
-        submit(files, config(server.url))
+        submit(tmp_path / "b", judge)
     key = os.environ["OPENAI_API_KEY"]
     assert server.keys == {f"Bearer {key}"}  # it was sent, and the server said it back
     assert key not in str(found.value)
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or key.encode() not in path.read_bytes()
     server.status = 0
-    assert submit(files, config(server.url)) == 1
+    assert submit(tmp_path / "b", judge) == 1
 
 
 def test_without_a_key_nothing_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    far = config("https://judge.example/v1")
-    files = write_batches(make(far, tmp_path), items(), tmp_path / "b")
+    far = make(config("https://judge.example/v1"), tmp_path)
+    write_batches(far, items(), tmp_path / "b")
     with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
-        submit(files, far)
+        submit(tmp_path / "b", far)

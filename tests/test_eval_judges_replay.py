@@ -60,7 +60,7 @@ def test_a_judge_is_replayed_from_its_folder_of_the_cache(tmp_path: Path) -> Non
     record = judge_record(known, rubric.digest)
     asked = make_judge(known, cache)
     assert isinstance(asked, RubricJudge)
-    with asked.ledger:
+    with asked.hold():
         asked.ledger.attempt(asked.request(item).key)
         asked.ledger.reply(asked.request(item).key, Reply("ok", '{"pred": "yes", "score": 4.8}'))
     assert [v.score for v in asked([item])] == [4.8], "nobody listens there: it was in the ledger"
@@ -77,6 +77,7 @@ def test_a_judge_is_replayed_from_its_folder_of_the_cache(tmp_path: Path) -> Non
 
 def test_a_recipe_replays_what_is_recorded_under_its_keys(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
+    file.write_text("")
     judge = make_judge(JudgeConfig("replay", str(file)), tmp_path / "cache")
     assert isinstance(judge, RubricJudge)
     items = [JudgeItem(f"s{n}", "qa", "what?", "a dog", "dog") for n in range(3)]
@@ -86,7 +87,7 @@ def test_a_recipe_replays_what_is_recorded_under_its_keys(tmp_path: Path) -> Non
         for item, text in zip(items, said, strict=False)
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    verdicts = judge(items)
+    verdicts = make_judge(JudgeConfig("replay", str(file)), tmp_path / "cache")(items)
     outcomes = [(v.outcome, v.correct, v.score) for v in verdicts]
     assert outcomes[0] == ("ok", True, 5.0)
     assert outcomes[1:] == [("parse_failure", None, None), ("api_failure", None, None)]
