@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from eval.judges.asking import Reply
 from eval.judges.base import JudgeItem
 from eval.judges.batch import collect, submit, write_batches
 from eval.judges.batch_files import batch_files
+from eval.judges.ledger import Ledger
 from eval.judges.make import make_judge
 from eval.judges.options import JudgeConfig
 from eval.judges.rubric_judge import RubricJudge
@@ -337,3 +339,66 @@ def test_without_a_key_nothing_is_sent(tmp_path: Path, monkeypatch: pytest.Monke
     write_batches(far, items(), tmp_path / "b")
     with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
         submit(tmp_path / "b", far)
+
+
+@pytest.mark.parametrize("step", ["write", "submit", "collect"])
+def test_a_step_waits_while_another_process_has_the_ledger(
+    tmp_path: Path, server: BatchServer, step: str
+) -> None:
+    judge = make(config(server.url), tmp_path / "a[/b]")  # no markup, whatever it looks like
+    folder = judge.batches
+    if step != "write":
+        write_batches(judge, items(), folder)
+    if step == "collect":
+        submit(folder, judge)
+        server.finish()
+    before = len(server.log), {path: path.read_bytes() for path in folder.glob("*")}
+    work = {
+        "write": lambda: write_batches(judge, items(), folder),
+        "submit": lambda: submit(folder, judge),
+        "collect": lambda: collect(folder, judge),
+    }
+    thread = threading.Thread(target=work[step])
+    with Ledger(judge.ledger.path.parent):
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        assert before == (len(server.log), {path: path.read_bytes() for path in folder.glob("*")})
+    thread.join(20)
+    assert not thread.is_alive()
+    assert before[1] != {path: path.read_bytes() for path in folder.glob("*")}
+
+
+def test_two_who_hand_in_at_once_pay_once(tmp_path: Path, server: BatchServer) -> None:
+    judges = [make(config(server.url), tmp_path) for _ in range(4)]
+    folder = judges[0].batches
+    write_batches(judges[0], items(), folder)
+    threads = [threading.Thread(target=submit, args=(folder, judge)) for judge in judges]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(server.batches) == len(server.files) == 1
+
+
+def test_who_asks_live_is_told_what_is_under_way(tmp_path: Path, server: BatchServer) -> None:
+    judge = make(config(server.url), tmp_path)
+    write_batches(judge, items(), judge.batches)
+    submit(judge.batches, judge)
+    with pytest.raises(RedVillmError, match=r"under way in a batch.*1 of 1 requests.*collect it"):
+        judge(items(1))
+    assert "POST /chat/completions" not in server.log
+    server.finish()
+    collect(judge.batches, judge)
+    assert [v.outcome for v in judge(items())] == ["ok"] * 5
+
+
+def test_a_collection_leaves_what_a_replay_needs(tmp_path: Path, server: BatchServer) -> None:
+    judge = make(config(server.url), tmp_path)
+    write_batches(judge, items(), judge.batches)
+    submit(judge.batches, judge)
+    server.finish()
+    collect(judge.batches, judge)
+    kept = judge.ledger.path.parent
+    replay = make_judge(JudgeConfig("replay", str(kept)), tmp_path / "other")
+    assert replay(items()) == judge(items())

@@ -134,9 +134,9 @@ def test_verdicts_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert json.loads(lines[1]) == asdict(lost)
 
 
-@pytest.mark.parametrize("text", ['{"sample_id": "1"}\n', "[]\n", '{"sample_id"'])
-def test_a_file_that_holds_no_verdicts(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", [b'{"sample_id": "1"}\n', b"[]\n", b'{"sample_id"', b"\xff\n"])
+def test_a_file_that_holds_no_verdicts(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "verdicts.jsonl"
-    path.write_text(text)
+    path.write_bytes(text)
     with pytest.raises(RedVillmError, match=r"verdict.*verdicts\.jsonl"):
         read_verdicts(path)

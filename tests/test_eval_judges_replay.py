@@ -107,3 +107,38 @@ def test_a_line_that_is_no_reply_is_named(tmp_path: Path, line: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RedVillmError, match=r"cannot read replies.*none\.jsonl"):
         ReplayAsker(tmp_path / "none.jsonl")
+
+
+def test_a_replay_writes_nothing_where_the_replies_are_kept(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    known = JudgeConfig("endpoint", "judge", base_url="http://127.0.0.1:9/v1")
+    asked = make_judge(known, cache)
+    assert isinstance(asked, RubricJudge)
+    items = [JudgeItem(f"s{n}", "qa", "what", "a dog", "a dog") for n in range(3)]
+    fine = Reply("ok", '{"pred": "yes", "score": 4}', "", "m", 9, 3)
+    said = [fine, Reply("ok", "well", "", "m", 8)]
+    with asked.hold():
+        for item, reply in zip(items, said, strict=False):
+            key = asked.request(item).key
+            asked.ledger.attempt(key)
+            asked.ledger.reply(key, reply)
+    before = {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+    kept = str(cache / asked.record.slug)
+    # with the same cache, too, whose folder of this judge is the one that is replayed
+    replay = make_judge(JudgeConfig("replay", kept, reask_failed=True), cache)
+    verdicts = replay(items)
+    assert [v.outcome for v in verdicts] == ["ok", "parse_failure", "api_failure"]
+    assert [v.prompt_tokens for v in verdicts] == [9, 8, 0], "nothing counts twice"
+    assert before == {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+
+
+def test_another_file_of_replies_is_another_judge_with_the_same_keys(tmp_path: Path) -> None:
+    item = JudgeItem("s", "qa", "what?", "a dog", "dog")
+    judges = []
+    for text in ("", '{"key": "k", "text": "4"}\n'):
+        (tmp_path / "r.jsonl").write_text(text)
+        judges.append(make_judge(JudgeConfig("replay", str(tmp_path / "r.jsonl")), tmp_path))
+    assert len({judge.record.slug for judge in judges}) == 2
+    assert len({judge.request(item).key for judge in judges if isinstance(judge, RubricJudge)}) == 1
+    with pytest.raises(ConfigError, match=r"cannot read replies.*none\.jsonl"):
+        make_judge(JudgeConfig("replay", str(tmp_path / "none.jsonl")), tmp_path)
