@@ -19,10 +19,10 @@ from features.errors import CheckpointError, ConfigError
         (None, "api.openai.com/v1"),
         ("https://api.openai.com/v1/", "api.openai.com/v1"),
         (
-            "https://me:secret@host.example:8443/deployments/a/v1",
-            "host.example:8443/deployments/a/v1",
+            "https://me:secret@host.example:8443/a/v1",
+            "host.example:8443/a/v1",
         ),
-        ("https://host.example:8443/deployments/b/v1//", "host.example:8443/deployments/b/v1"),
+        ("https://host.example:8443/b/v1//", "host.example:8443/b/v1"),
         ("http://127.0.0.1:8000", "127.0.0.1:8000"),
     ],
 )

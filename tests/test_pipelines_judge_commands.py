@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from batch_server import BatchServer, fresh_key
+from batch_server import BatchServer, completion, done, fresh_key, well
 
 from eval.folders import read_judged, read_predictions
 from eval.judges.base import read_verdicts
@@ -203,3 +203,157 @@ def test_an_estimate_sends_and_writes_nothing(
         assert not server.log
     assert "4 requests" in capsys.readouterr().out
     assert not list(tmp_path.glob("runs/**/judges"))
+
+
+def recipe_of(folder: Path, name: str, **facts: Any) -> None:
+    recipe = {"kind": "endpoint", "model": "judge-1", "timeout": 20, "attempts": 1, **facts}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+
+
+def imported(folder: Path, dataset: str) -> Path:
+    file = published(folder, ["dog", "cat", "dog", "dog"])
+    run_import(ImportOptions(file, dataset))
+    return folder / "runs/pets/theirs/eval/pets/test"
+
+
+def test_a_judge_that_fails_stops_no_other(
+    tmp_path: Path, dataset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = imported(tmp_path, dataset)
+    with BatchServer() as server:
+        server.status = 401
+        recipe_of(tmp_path, "far", base_url=server.url)
+        assert run_judge(JudgeOptions(folder), judging(tmp_path, judge="far.yaml offline")) == 2
+    out = capsys.readouterr().out
+    assert "failed: " in out
+    assert "75.0 %" in out
+    assert len(list(folder.glob("judges/*/summary.json"))) == 1
+
+
+def test_a_collection_says_what_is_left_and_refuses_a_headline(
+    tmp_path: Path,
+    dataset: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", fresh_key())
+    folder = imported(tmp_path, dataset)
+
+    def step(name: Any) -> tuple[int, str]:
+        code = run_judge(JudgeOptions(folder, batch=name), judging(tmp_path, judge="far.yaml"))
+        return code, capsys.readouterr().out
+
+    def answer(row: Any) -> Any:
+        """One is refused each time it is asked, and at first one has no answer."""
+        said = row["body"]["messages"][1]["content"]
+        if "what 1" in said:
+            return done(row, completion(row["body"], "", refusal="no"))
+        return None if "what 2" in said and len(server.batches) == 1 else well(row)
+
+    with BatchServer() as server:
+        recipe_of(tmp_path, "far", base_url=server.url, reask_failed=True)
+        step("write")
+        assert "requests are left" not in step("collect")[1]  # they are in a file
+        step("submit")
+        server.finish(answer)
+        code, out = step("collect")
+        assert "1 requests are left: run write again" in out
+        assert "%" not in out
+        step("write")
+        step("submit")
+        server.finish(answer)
+        code, out = step("collect")
+        assert "requests are left" not in out  # what was refused again is not asked for ever
+        assert (code, "POST /chat/completions" in server.log) == (2, False)
+        assert len(list(folder.glob("judges/*/summary.json"))) == 1
+
+
+@pytest.mark.parametrize("split", ["test+test", ""])
+def test_a_file_answers_one_split(tmp_path: Path, dataset: str, split: str) -> None:
+    file = published(tmp_path, ["dog"])
+    with pytest.raises(ConfigError, match=r"no such split.*one split"):
+        run_judge(JudgeOptions(file, dataset, split), judging(tmp_path))
+    with pytest.raises(ConfigError, match=r"no such split.*one split"):
+        run_import(ImportOptions(file, dataset, split))
+
+
+def test_an_aspect_is_named_once(tmp_path: Path, dataset: str) -> None:
+    file = published(tmp_path, ["dog"])
+    with pytest.raises(ConfigError, match=r"named twice.*qa detail qa"):
+        run_judge(JudgeOptions(file, dataset, aspects="qa detail qa"), judging(tmp_path))
+    folder = imported(tmp_path, dataset)
+    with pytest.raises(ConfigError, match="named twice"):
+        run_judged(JudgedOptions(folder, "qa=a.json qa=b.json", "x", dataset))
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"aspects": "detail"}, "--aspects"),
+        ({"dataset": "pets.yaml", "split": "val"}, "--dataset --split"),
+        ({"run": Path("other")}, "--run"),
+    ],
+)
+def test_a_folder_says_itself_what_it_answers(
+    tmp_path: Path, dataset: str, options: dict[str, Any], wanted: str
+) -> None:
+    folder = imported(tmp_path, dataset)
+    with pytest.raises(ConfigError, match=f"only a file of answers.*got: {wanted} "):
+        run_judge(JudgeOptions(folder, **options), judging(tmp_path))
+
+
+def test_a_path_that_is_not_there(tmp_path: Path, dataset: str) -> None:
+    for options in (JudgeOptions(Path("none.json")), JudgeOptions(Path("none"), dataset)):
+        with pytest.raises(ConfigError, match=r"no such file or folder.*none"):
+            run_judge(options, judging(tmp_path))
+
+
+def test_answers_to_own_data_name_their_recipe(tmp_path: Path, dataset: str) -> None:
+    folder = imported(tmp_path, dataset)
+    with pytest.raises(ConfigError, match=r"whose answers.*pets: no such dataset.*FILE\.yaml"):
+        run_export(ExportOptions(folder, tmp_path / "ours.json"))
+    with pytest.raises(ConfigError, match=r"whose answers.*FILE\.yaml"):
+        run_judged(JudgedOptions(folder, "qa=r.json", "x"))
+
+
+def test_aspects_that_are_read_one_after_the_other_stay(tmp_path: Path, dataset: str) -> None:
+    file = published(tmp_path, ["dog", "dog", "dog", "dog"])
+    run_judge(JudgeOptions(file, dataset, aspects="detail temporal"), judging(tmp_path))
+    folder = tmp_path / "runs/pets/theirs/eval/pets/test"
+    for aspect, score in (("detail", 3), ("temporal", 2), ("detail", 4)):
+        asked = [{"q": f"what {n}", "a": "a dog", "pred": "dog"} for n in range(4)]
+        said = {f"{'ab'[n // 2]}_{n % 2}": [{"score": score}, asked[n]] for n in range(4)}
+        (tmp_path / "r.json").write_text(json.dumps(said))
+        code = run_judged(JudgedOptions(folder, f"{aspect}=r.json", "gpt", dataset))
+    assert code == 0
+    (path,) = folder.glob("judges/gpt-*/verdicts.jsonl")
+    found = {(v.aspect, v.score) for v in read_verdicts(path)}
+    assert found == {("detail", 4.0), ("temporal", 2.0)}
+    # judgements of other answers go
+    rows = (folder / "predictions.jsonl").read_text()
+    (folder / "predictions.jsonl").write_text(rows.replace('"type": "0"', '"type": "1"'))
+    assert (folder / "predictions.jsonl").read_text() != rows
+    assert run_judged(JudgedOptions(folder, "detail=r.json", "gpt", dataset)) == 2
+    outcomes = {(v.aspect, v.outcome) for v in read_verdicts(path)}
+    assert outcomes == {("detail", "ok"), ("temporal", "not_asked")}
+
+
+def test_brackets_in_names_are_no_markup(
+    tmp_path: Path, dataset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = published(tmp_path, ["dog"])
+    run_import(ImportOptions(file, dataset, run=tmp_path / "r[/INST]"))
+    assert "r[/INST]" in capsys.readouterr().out
+
+
+def test_the_replies_of_an_endpoint_take_no_batches(
+    tmp_path: Path, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", fresh_key())
+    folder = imported(tmp_path, dataset)
+    recipe_of(tmp_path, "far", base_url="http://127.0.0.1:9/v1")
+    run_judge(JudgeOptions(folder, batch="write"), judging(tmp_path, judge="far.yaml"))
+    (kept,) = (tmp_path / "cache").iterdir()
+    recipe_of(tmp_path, "again", kind="replay", model=str(kept))
+    with pytest.raises(ConfigError, match="only endpoints take batches"):
+        run_judge(JudgeOptions(folder, batch="write"), judging(tmp_path, judge="again.yaml"))
