@@ -10,8 +10,10 @@ workers, which count like all others. So every question is answered once whoever
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,24 @@ NOT_COMPARED = ("schema", "versions", "aspects", "type_names", "seconds")
 def file_of(folder: Path, part: tuple[int, int] | None) -> Path:
     """Where a worker appends: (0, 2) is the first of two; None: there is only one."""
     return folder / (f"predictions.{part[0]}-of-{part[1]}.jsonl" if part else PREDICTIONS)
+
+
+@contextmanager
+def locked(folder: Path, part: tuple[int, int] | None) -> Iterator[None]:
+    """Nobody else answers the same meanwhile: parts go beside one another, the whole alone.
+
+    Raises:
+        RedVillmError: somebody does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as whole, file_of(folder, part).open("a") as mine:
+        try:
+            fcntl.flock(whole, (fcntl.LOCK_SH if part else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            do = "wait for it, or stop it"
+            raise RedVillmError("another process answers this", where=folder, do=do) from error
+        yield
 
 
 def answered(folder: Path, meta: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -76,7 +76,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
         check_schema(meta, folder / META)
-    except (OSError, json.JSONDecodeError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         do = "generate again with resume false"
         raise RedVillmError("cannot read", where=folder / META, got=error, do=do) from error
     return meta

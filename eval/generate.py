@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from eval.answer_files import (
     add_seconds,
     answered,
+    locked,
     make_ready,
     merge_parts,
     note_recipe,
@@ -140,6 +141,21 @@ def generate(
     folder = eval_folder(run, dataset.name, config.split)
     projectors = find_projectors(run)
     meta = _describe(config, base, dataset, samples, projectors, store)
+    with locked(folder, part):
+        _answer(config, base, projectors, store, samples, folder, meta, part)
+    return folder
+
+
+def _answer(
+    config: GenerateConfig,
+    base: BaseConfig,
+    projectors: Path,
+    store: FeatureStore,
+    samples: Sequence[QASample],
+    folder: Path,
+    meta: dict[str, Any],
+    part: tuple[int, int] | None,
+) -> None:
     done = set(answered(folder, meta)) if config.resume else set()
     if len(done) < len(samples):
         work = _Work(config, base, projectors, store, samples)
@@ -160,7 +176,6 @@ def generate(
     if part is None:
         merge_parts(folder)
     note_recipe(folder, meta)
-    return folder
 
 
 class _Work:
@@ -266,6 +281,7 @@ def _describe(
         "dataset": dataset.name,
         "split": config.split,
         "annotations": annotations_digest(samples),
+        "questions": len(samples),
         "dtype": str(config.torch_dtype).removeprefix("torch."),
         "device": config.torch_device.type,
         "batch_size": config.batch_size,

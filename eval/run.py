@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.answer_files import PARTS
 from eval.folders import (
     JUDGES,
     PREDICTIONS,
@@ -23,12 +24,12 @@ from eval.folders import (
     read_predictions,
 )
 from eval.generate import GenerateConfig, generate
-from eval.judges.base import JUDGE, Judge, JudgeItem, JudgeRecord, Verdict, write_verdicts
+from eval.judges.base import JUDGE, Cost, Judge, JudgeItem, JudgeRecord, Verdict, write_verdicts
 from eval.metrics import Question, named_types, overlaps, score_by_type, withhold
 from eval.scores import TypeScore
 from features.config import Aspect, BaseConfig, DatasetConfig
 from features.durable import file_sha256, replace_file
-from features.errors import RedVillmError
+from features.errors import RedVillmError, few
 from features.spec import SCHEMA_VERSION
 from features.store import FeatureStore
 
@@ -96,7 +97,11 @@ def evaluate(
 
 
 def judge_answers(
-    folder: Path, judge: Judge, min_coverage: float = MIN_COVERAGE, again: bool = False
+    folder: Path,
+    judge: Judge,
+    min_coverage: float = MIN_COVERAGE,
+    again: bool = False,
+    before: Callable[[Cost], None] = lambda cost: None,
 ) -> EvalSummary:
     """Judge the answers in a folder for every aspect of their split, and summarise.
 
@@ -105,24 +110,38 @@ def judge_answers(
         judge: who judges.
         min_coverage: share of the questions that must have been judged for a headline.
         again: ask the judge even where it has said all it can; what it keeps is not paid for twice.
+        before: told what asking will take, before anything is sent.
 
     Raises:
-        RedVillmError: the answers cannot be read, or the judge cannot be asked.
+        RedVillmError: the answers are not all there, or the judge cannot be asked.
     """
-    meta, rows = read_meta(folder), read_predictions(folder)
+    # Of the answers that are read now: others may lie there when a judge of hours is done.
+    digest = file_sha256(folder / PREDICTIONS) if (folder / PREDICTIONS).exists() else ""
+    meta, rows = _finished(folder)
     where = folder / JUDGES / judge.record.slug
-    verdicts = None if again else _judged_before(where, meta)
+    verdicts, cost = _judged_before(where, judge, meta, rows, again)
     if verdicts is None:
+        if cost.requests:
+            before(cost)
         verdicts = judge_rows(judge, rows, meta["aspects"])
         (where / SUMMARY).unlink(missing_ok=True)
         _write(where / JUDGE, asdict(judge.record))
         write_verdicts(where / VERDICTS, verdicts)
     summary = _summarise(where, meta, rows, judge.record, verdicts, min_coverage)
     record = {k: v for k, v in asdict(summary).items() if k not in ("folder", "judge")}
-    answers = {"predictions": file_sha256(folder / PREDICTIONS), "meta": meta}
-    facts = {"schema": SCHEMA_VERSION, "headline": summary.headline}
-    _write(where / SUMMARY, {**facts, **record, "judge": judge.record.label, **answers})
+    facts = {"schema": SCHEMA_VERSION, "headline": summary.headline, "predictions": digest}
+    _write(where / SUMMARY, {**facts, **record, "judge": judge.record.label, "meta": meta})
     return summary
+
+
+def cost_of(folder: Path, judge: Judge, again: bool = False) -> Cost:
+    """What `judge_answers` would take; nothing is sent.
+
+    Raises:
+        RedVillmError: the answers cannot be read or are not all there.
+    """
+    meta, rows = _finished(folder)
+    return _judged_before(folder / JUDGES / judge.record.slug, judge, meta, rows, again)[1]
 
 
 def judge_rows(
@@ -150,14 +169,44 @@ def judge_items(rows: Sequence[Mapping[str, Any]], aspects: Sequence[Aspect]) ->
     ]
 
 
-def _judged_before(where: Path, meta: Mapping[str, Any]) -> list[Verdict] | None:
-    """The verdicts that are there, if nothing of them can be mended."""
+def _finished(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Meta and rows of a folder in which every question has its row.
+
+    Raises:
+        RedVillmError: one has not.
+    """
+    meta, rows = read_meta(folder), read_predictions(folder)
+    parts = sorted(path.name for path in folder.glob(PARTS))
+    wanted = meta.get("questions", len(rows))
+    if not rows or parts or len(rows) != wanted:
+        raise RedVillmError(
+            "the answers are not all there",
+            where=folder,
+            got=f"{len(rows)} of {wanted}" + (f" and {few(parts)}" if parts else ""),
+            do="run the evaluation again: it goes on from there",
+        )
+    return meta, rows
+
+
+def _judged_before(
+    where: Path, judge: Judge, meta: Mapping[str, Any], rows: Sequence[dict[str, Any]], again: bool
+) -> tuple[list[Verdict] | None, Cost]:
+    """The verdicts that are there, if asking would cost something and mend nothing; and the cost.
+
+    What costs nothing is judged anew, so that what reads replies can get better.
+    """
+    cost = judge.estimate(judge_items(rows, meta["aspects"]))
+    if again or not cost.requests:
+        return None, cost
     try:
         verdicts = read_judged(where).verdicts
     except RedVillmError:
-        return None
-    whole = {verdict.aspect for verdict in verdicts} == set(meta["aspects"])
-    return verdicts if whole and all(v.outcome not in UNFINISHED for v in verdicts) else None
+        return None, cost
+    wanted = {(row["sample_id"], aspect) for row in rows for aspect in meta["aspects"]}
+    whole = {(v.sample_id, v.aspect) for v in verdicts} == wanted and len(verdicts) == len(wanted)
+    if whole and all(v.outcome not in UNFINISHED for v in verdicts):
+        return verdicts, Cost(cached=len(verdicts))
+    return None, cost
 
 
 def _summarise(

@@ -114,7 +114,7 @@ def _run(name: str, description: str, stage: Stage, args: list[str]) -> int:
     parser.add_argument("--config", action="config", help="YAML recipe; later options win")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     _add_positionals(parser, classes[0], stage.positionals)
-    known: set[str] = set(stage.positionals)
+    known: set[str] = {*stage.positionals, *stage.left_out}
     for cls in classes:  # stages share a few options, such as the folder of runs
         parser.add_class_arguments(cls, skip=known)
         known |= {field.name for field in dataclasses.fields(cls)}
@@ -129,7 +129,9 @@ def _run(name: str, description: str, stage: Stage, args: list[str]) -> int:
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise ConfigError(_explain(str(error), options), where=f"pipelines {name}") from error
     values: dict[str, Any] = dict(vars(namespace))
-    picked = [cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)}) for cls in classes]
+    names = [[f.name for f in dataclasses.fields(cls) if f.name in values] for cls in classes]
+    pairs = zip(classes, names, strict=True)
+    picked = [cls(**{name: values[name] for name in fields}) for cls, fields in pairs]
     return int(stage.run(*picked) or 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,8 +53,14 @@ class Job:
             )
             for name, split in self.dataset.splits.items()
         }
+        base = self.base
+        with suppress(RedVillmError):  # whoever answers will say what is wrong
+            base = base or read_projector_config(find_projectors(self.run)).base
+        if base is not None and Path(base.checkpoint).is_dir():
+            base = replace(base, checkpoint=str(Path(base.checkpoint).absolute()))
         return replace(
             self,
+            base=base,
             run=self.run.absolute(),
             dataset=replace(self.dataset, splits=splits),
             features=_absolute(self.features),
@@ -89,13 +96,13 @@ def find_checkpoints(patterns: str) -> list[Path]:
     Raises:
         ConfigError: a pattern names none.
     """
-    found: set[Path] = set()
+    found: dict[Path, Path] = {}
     for pattern in patterns.split():
         folders = {Path(p) for p in glob.glob(pattern) if Path(p).is_dir()}
         if not folders:
             raise ConfigError("no run folder there", got=pattern, do="run `make train` first")
-        found |= folders
-    return sorted(found)
+        found = {folder.resolve(): folder for folder in sorted(folders)} | found
+    return sorted(found.values())
 
 
 def benchmark_parts(names: str) -> list[tuple[DatasetConfig, str]]:
@@ -104,12 +111,13 @@ def benchmark_parts(names: str) -> list[tuple[DatasetConfig, str]]:
     Raises:
         ConfigError: unknown dataset or split.
     """
-    parts = []
+    parts: dict[tuple[str, str], tuple[DatasetConfig, str]] = {}
     for name in names.split():
         known, _, split = name.partition(":")
         dataset = load_recipe("datasets", ALIASES.get(known, known), DatasetConfig)
-        parts += [(dataset, each) for each in pick_splits(dataset, split)]
-    return parts
+        for each in pick_splits(dataset, split):
+            parts.setdefault((dataset.name, each), (dataset, each))
+    return list(parts.values())
 
 
 def pick_splits(dataset: DatasetConfig, wanted: str) -> list[str]:

@@ -77,14 +77,15 @@ class _Pool:
     def __init__(self, jobs: Sequence[Job], config: GenerateConfig, workers: int | None) -> None:
         have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus = int(have.get("GPU", 0)) if config.device in ("auto", "cuda") else 0
-        count = workers or gpus or max(1, int(have.get("CPU", 1)))
+        places = gpus or max(1, int(have.get("CPU", 1)))
+        count = min(workers or places, places)  # one that finds no place would wait for ever
         # Fewer jobs than workers: each is cut, so that none of them is idle.
         parts = max(1, count // max(1, len(jobs)))
         cuts = [(i, parts) for i in range(parts)] if parts > 1 else [None]
+        self._failed: list[tuple[Job, str]] = []
         here = [job.absolute() for job in jobs]
         if not config.resume:  # here and once: workers would forget one another's answers
-            for job in here:
-                start_over(eval_folder(job.run, job.dataset.name, job.split))
+            here = [job for job in here if self._start_over(job)]
             config = replace(config, resume=True)
         self._todo = deque(_Unit(job, cut) for job in here for cut in cuts)
         self._open = Counter(str(unit.job) for unit in self._todo)
@@ -102,6 +103,7 @@ class _Pool:
 
     def run(self) -> Iterator[tuple[Job, Path | str]]:
         """Until every job is done or has failed."""
+        yield from self._failed
         busy: dict[Any, tuple[Any, _Unit]] = {}
         try:
             while self._todo or busy:
@@ -116,6 +118,16 @@ class _Pool:
             for actor in [*self._idle, *(actor for actor, _ in busy.values())]:
                 ray.kill(actor)
 
+    def _start_over(self, job: Job) -> bool:
+        """Forget its answers, unless it could not be answered at all."""
+        try:
+            job.open_store()
+            start_over(eval_folder(job.run, job.dataset.name, job.split))
+        except Exception as error:  # whatever it is costs this job alone
+            self._failed.append((job, explain(error)))
+            return False
+        return True
+
     def _new(self) -> Any:
         return self._actor.remote(self._threads)
 
@@ -123,8 +135,12 @@ class _Pool:
         name = str(unit.job)
         try:
             folder, error = ray.get(reference)
-            self._idle.append(actor)
+            if self._todo:
+                self._idle.append(actor)
+            else:
+                ray.kill(actor)  # its place is free for one that waits
         except RayError as lost:
+            ray.kill(actor)
             self._idle.append(self._new())
             self._tries[f"{name} {unit.part}"] += 1
             if self._tries[f"{name} {unit.part}"] < TRIES:
@@ -139,6 +155,10 @@ class _Pool:
         if name in self._errors:
             yield unit.job, self._errors[name]
             return
-        if self._parts > 1:
-            merge_parts(Path(folder), time.perf_counter() - self._began.pop(name))
-        yield unit.job, Path(folder)
+        try:
+            if self._parts > 1:
+                merge_parts(Path(folder), time.perf_counter() - self._began.pop(name))
+        except Exception as broken:  # whatever it is costs this job alone
+            yield unit.job, explain(broken)
+        else:
+            yield unit.job, Path(folder)

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 
-from eval.folders import read_meta, read_predictions
 from eval.generate import GenerateConfig
-from eval.judges.base import Judge
-from eval.judges.batch import check_no_batch
+from eval.judges.base import Cost, Judge
 from eval.judges.make import make_judge
 from eval.judges.options import JudgeConfig
-from eval.judges.rubric_judge import RubricJudge
-from eval.run import MIN_COVERAGE, EvalSummary, judge_answers, judge_items
+from eval.run import MIN_COVERAGE, EvalSummary, cost_of, judge_answers
 from features.errors import RedVillmError
 from features.recipes import load_recipe
 from pipelines.eval_jobs import Job
@@ -78,14 +76,14 @@ def evaluate_jobs(
     for job, folder in answers:
         if isinstance(folder, str):
             failed.append(f"{job}: {folder}")
-            console.print(f"[red]failed:[/] {failed[-1]}", highlight=False)
+            say_failed(console, failed[-1])
             continue
         for judge, again in judges:
             try:
                 found = judge_folder(folder, judge, judging, console, again)
             except Exception as error:  # a judge that cannot be asked stops no other
                 failed.append(f"{job}, judge {judge.record.label}: {explain(error)}")
-                console.print(f"[red]failed:[/] {failed[-1]}", highlight=False)
+                say_failed(console, failed[-1])
             else:
                 done += [found] if found else []
     return done, failed
@@ -99,23 +97,28 @@ def judge_folder(
     Raises:
         RedVillmError: see `judge_answers`.
     """
-    items = judge_items(read_predictions(folder), read_meta(folder)["aspects"])
-    cost = judge.estimate(items)
-    if cost.requests or judging.estimate:
+
+    def tell(cost: Cost) -> None:
         price = f", about {cost.price:.2f} in the recipe's currency" if cost.price else ""
         console.print(
             f"{judge.record.label} on {folder}: {cost.requests:,} requests, about "
             f"{cost.prompt_tokens:,} tokens to read and at most {cost.completion_tokens:,} to "
             f"write{price}; {cost.cached:,} were answered before",
             highlight=False,
+            markup=False,
         )
+
     if judging.estimate:
+        tell(cost_of(folder, judge, again))
         return None
-    if cost.requests and isinstance(judge, RubricJudge):
-        check_no_batch(judge, items)
-    summary = judge_answers(folder, judge, judging.min_coverage, again)
-    console.print(str(summary), highlight=False)
+    summary = judge_answers(folder, judge, judging.min_coverage, again, tell)
+    console.print(str(summary), highlight=False, markup=False)
     return summary
+
+
+def say_failed(console: Console, line: str) -> None:
+    """Say what failed, whatever is written in it."""
+    console.print(f"[red]failed:[/] {escape(line)}", highlight=False)
 
 
 def explain(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from pipelines.eval_jobs import (
     open_stores,
     pick_splits,
 )
-from pipelines.evaluation import Executor, Judging, evaluate_jobs
+from pipelines.evaluation import Executor, Judging, evaluate_jobs, say_failed
 from pipelines.selection import Selection
 
 UNTUNED = "untuned"
@@ -78,7 +78,7 @@ def reeval(
     answers: GenerateConfig,
     console: Console,
 ) -> int:
-    """Evaluate every checkpoint on every benchmark with every judge; 2 when an item failed.
+    """Checkpoints x benchmarks x judges; 2 when an item failed or has no headline.
 
     Raises:
         ConfigError: a checkpoint, benchmark, judge or the baseline does not exist.
@@ -116,9 +116,9 @@ def reeval(
         console.print(terminal_table(report))
         console.print(f"report: {page_of(out, config.single_file)}")
     for line in failed:
-        console.print(f"[red]failed:[/] {line}", highlight=False)
+        say_failed(console, line)
     console.print(f"{len(done)} evaluations, {len(failed)} failed")
-    return 2 if failed else 0
+    return 2 if failed or any(summary.refused for summary in done) else 0
 
 
 def report(where: Selection, config: ReportConfig, console: Console) -> None:

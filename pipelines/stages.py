@@ -29,6 +29,8 @@ class Stage:
     run: Callable[..., int | None]
     positionals: tuple[str, ...] = ()
     """Fields of the first dataclass that are given by position; a list takes all that is left."""
+    left_out: tuple[str, ...] = ()
+    """Fields that are no options here."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,14 @@ def run_eval(where: Selection, choice: Choice, judging: Any, config: Any) -> int
     from pipelines.eval_jobs import Job, find_checkpoints, pick_splits
     from pipelines.evaluation import evaluate_jobs
 
-    base, dataset = where.load_base(), where.load_dataset()
+    dataset = where.load_dataset()
     run = where.runs / dataset.name / choice.experiment / f"seed-{choice.seed}"
     runs = find_checkpoints(choice.checkpoint or str(run))
+    # A checkpoint knows its base and features; what the user says of them is compared with that.
+    said = (where.base, where.num_frames, where.prompt, where.store)
+    own = choice.checkpoint is not None and said == (Selection.base, None, None, None)
+    base, store = (None, None) if own else (where.load_base(), str(find_store(where)))
     named = config.split if config.split in dataset.splits or config.split != "test" else ""
-    store = str(find_store(where))
     jobs = [
         Job(run, dataset, split, where.features, base, store)
         for run in runs
@@ -298,7 +303,7 @@ STAGES = {
     "extract": Stage(_extract_configs, run_extract),
     "train": Stage(_train_configs, run_train),
     "eval": Stage(_eval_configs, run_eval),
-    "reeval": Stage(_reeval_configs, run_reeval),
+    "reeval": Stage(_reeval_configs, run_reeval, left_out=("split",)),
     "report": Stage(_report_configs, run_report),
     "export": Stage(_export_configs, run_export, ("run", "target")),
     "import-projector": Stage(_import_projector_configs, run_import_projector, ("file", "target")),

@@ -410,7 +410,7 @@ def test_parts_of_any_number_are_the_whole(
     merge_parts(folder, seconds=1.5)
     assert read_predictions(folder) == by_id(whole)
     assert read_meta(folder)["seconds"] == 1.5
-    assert {path.name for path in folder.iterdir()} == {PREDICTIONS, META}
+    assert {path.name for path in folder.glob("[!.]*")} == {PREDICTIONS, META}
 
 
 def test_what_killed_workers_left_is_used_by_another_number_of_workers(

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_every_cell_is_computed_once_and_compared_with_the_untuned_row(
 
 
 def test_below_the_coverage_there_is_no_number(world: TinyEval) -> None:
-    assert reeval(world) == 0
+    assert reeval(world) == 2
     report = json.loads((world.root / "out" / "report.json").read_text())
     for table in report["tables"]:
         for row in table["rows"]:
@@ -155,6 +156,12 @@ def test_names_of_benchmarks(world: TinyEval) -> None:
         ("tgif-qa", "test"),
         ("demo", "test"),
     ]
+    twice = benchmark_parts("tgif-frameqa tgif-qa:test msvd-qa:test+test msvd-qa")
+    assert [(d.name, s) for d, s in twice] == [("tgif-qa", "test"), ("msvd-qa", "test")]
+    one = world.runs / "ours" / "seed-0"
+    found = find_checkpoints(f"{one} {one.parent}/../ours/seed-* {one}")
+    names = sorted(path.name for path in found)
+    assert names == ["seed-0", "seed-1"], "each once, however it is spelt"
     with pytest.raises(ConfigError, match="did you mean val"):
         benchmark_parts("msvd-qa:vla")
     with pytest.raises(ConfigError, match="no run folder"):
@@ -256,3 +263,25 @@ def test_a_job_that_fails_on_ray_is_named_and_the_others_are_done(
     bad = [f"{job.run.parent.name}/{job.run.name}" for job, f in found if isinstance(f, str)]
     assert len(found) == 9
     assert bad == ["ours/seed-0"] * 3
+
+
+def test_more_workers_than_places_do_not_wait_for_ever(world: TinyEval, cluster: Cluster) -> None:
+    jobs = jobs_of(world)[:2]
+    found = list(answer_on_ray(jobs, ANSWERS, workers=20))
+    assert [folder for _, folder in found if isinstance(folder, str)] == []
+    assert len(found) == 2
+
+
+def test_starting_over_on_ray_keeps_the_answers_of_what_cannot_be_answered(
+    world: TinyEval, cluster: Cluster
+) -> None:
+    [good, bad] = [job for job in jobs_of(world) if job.split == "val"][:2]
+    folders = [job.answer(ANSWERS) for job in (good, bad)]
+    before = [path.read_bytes() for folder in folders for path in folder.glob(PREDICTIONS)]
+    lost = replace(bad, features="nowhere")
+    again = replace(ANSWERS, resume=False, max_new_tokens=2)
+    errors = [folder for _, folder in answer_on_ray([good, lost], again, 2)]
+    assert sum("no features" in str(folder) for folder in errors) == 1
+    now = [path.read_bytes() for folder in folders for path in folder.glob(PREDICTIONS)]
+    assert now[0] != before[0]
+    assert now[1] == before[1]
