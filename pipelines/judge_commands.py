@@ -77,7 +77,7 @@ class JudgedOptions:
 
 def run_judge(options: JudgeOptions, judging: Any) -> int:
     """`judge`: 2 when a judge failed or gave no headline, or something of a batch went wrong."""
-    from pipelines.evaluation import explain, judge_folder
+    from pipelines.evaluation import explain, judge_folder, say_failed
 
     # what is only written, handed in or collected asks for the key itself where it needs one
     judges = (judging if options.batch is None else replace(judging, estimate=True)).make()
@@ -93,7 +93,7 @@ def run_judge(options: JudgeOptions, judging: Any) -> int:
                 bad |= _refuses(judge_folder(folder, judge, judging, console, again))
         except Exception as error:  # a judge that cannot be asked stops no other
             bad = True
-            _print(f"failed: {folder}, judge {judge.record.label}: {explain(error)}")
+            say_failed(console, f"{folder}, judge {judge.record.label}: {explain(error)}")
     return 2 if bad else 0
 
 
@@ -208,7 +208,7 @@ def _collect(folder: Path, judge: Any, judging: Any) -> bool:
         if left := due - open_keys(judge.batches):
             _print(f"{len(left):,} requests are left: run write again")
         return bool(came.problems)
-    return bool(came.problems) | _refuses(judge_folder(folder, judge, judging, console))
+    return bool(came.problems) | _refuses(judge_folder(folder, judge, judging, console, again=True))
 
 
 def _require_endpoints(judges: list[Any]) -> None:

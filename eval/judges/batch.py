@@ -37,7 +37,6 @@ from eval.judges.batch_files import (
     BatchState,
     batch_files,
     batch_lines,
-    check_not_under_way,
     local_output,
     read_state,
     state_path,
@@ -89,20 +88,6 @@ def write_batches(judge: RubricJudge, items: Sequence[JudgeItem], folder: Path) 
                     judge.budget.reserve(request.key, tokens)
                     lines[request.key] = _line(request, judge.config)
         return _write(lines, folder, judge)
-
-
-def batches_folder(judge: RubricJudge) -> Path:
-    """Where the files of a judge lie: beside its ledger."""
-    return judge.batches
-
-
-def check_no_batch(judge: RubricJudge, items: Sequence[JudgeItem]) -> None:
-    """Before a judge is asked live.
-
-    Raises:
-        RedVillmError: some of it is under way in a batch, and would be paid for twice.
-    """
-    check_not_under_way(judge.batches, [request.key for request in judge.due(items)])
 
 
 def submit(folder: Path, judge: RubricJudge) -> int:
