@@ -176,10 +176,11 @@ def _differences(report: Mapping[str, Any]) -> Iterator[str]:
             f"{d['a']} \N{MINUS SIGN} {d['b']}",
             five["dataset"],
             five["judge"],
-            interval(*(d["mean_of_aspects"][key] for key in ("mean", "low", "high")), 2),
+            interval(mean["mean"], mean["low"], mean["high"], 2),
         ]
         for five in report["five"]
         for d in five["differences"]
+        for mean in [d["mean_of_aspects"]]
     ]
     if rows:
         yield "### Of the mean of the five aspects"
