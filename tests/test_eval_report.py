@@ -357,16 +357,19 @@ def test_curves_come_from_the_runs_own_log(tmp_path: Path) -> None:
         (answer_rows(RED)[:-1], {}, "answered other questions"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_what_cannot_be_compared_is_left_out_and_said(
     tmp_path: Path, rows: list[dict[str, Any]], meta: dict[str, str], message: str
 ) -> None:
     runs = [
         one("one", save_judged(tmp_path / "1", answer_rows(RED))),
         one("two", save_judged(tmp_path / "2", rows, **meta)),
     ]
-    with pytest.raises(RedVillmError, match=message):
-        build(runs, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    report = build(runs, tmp_path / "out")
+    assert [row["name"] for row in report["rows"]] == ["one"]
+    (warning,) = report["warnings"]
+    assert warning.startswith("left out: two, seed 1")
+    assert message in warning
+    assert message in (tmp_path / "out" / "report.md").read_text("utf-8")
 
 
 def test_what_is_no_report_is_refused(tmp_path: Path) -> None:

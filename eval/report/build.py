@@ -64,7 +64,8 @@ def build_report(
     """Write the report into `out`, and return what report.json holds.
 
     A run that was not evaluated on a part, or not by a judge, has no row there. A row is made of
-    the seeds that were, and says how many of all they are.
+    the seeds that were, and says how many of all they are. What is damaged, or does not answer the
+    first run's questions, is left out, which stands in `warnings`.
 
     Args:
         runs: the rows, in the order in which they are shown.
@@ -80,15 +81,15 @@ def build_report(
         single_file: the page as one file, report.html.
 
     Raises:
-        RedVillmError: names that repeat, nothing that was evaluated, a damaged evaluation, runs
-            that were not asked the same questions, or too many samples for one file.
+        RedVillmError: names that repeat, nothing that was evaluated, or too many samples for one
+            file.
     """
     _check_names(runs, compare)
     with _staging(out) as staged:
-        found = _gather_all(runs, parts, staged, judges)
+        found, left_out = _gather_all(runs, parts, staged, judges)
         if single_file:
             _require_few(found)
-        report = _report(runs, found, compare, min_coverage, title, seconds or {})
+        report = _report(runs, found, left_out, compare, min_coverage, title, seconds or {})
         folder, file = out / "report", out / "report.html"
         if single_file:
             _write_single(file, staged, page_calls(report, found, stores or {}, out))
@@ -132,32 +133,36 @@ def _staging(out: Path) -> Iterator[Path]:
 
 def _gather_all(
     runs: Sequence[NamedRun], parts: Sequence[Part], staged: Path, judges: Sequence[str] | None
-) -> list[PartResults]:
-    """What there is of each part.
+) -> tuple[list[PartResults], list[str]]:
+    """What there is of each part, and what could not be used.
 
     Raises:
         RedVillmError: nothing at all.
     """
-    found = []
+    found: list[PartResults] = []
+    left_out: list[str] = []
     for number, part in enumerate(parts):
         track = partial(_track, what=f"reading {part.dataset}, {part.split}")
-        one = gather(runs, part, f"p{number}", staged, judges, track)
+        one = gather(runs, part, f"p{number}", staged, judges, track, left_out)
         found += [one] if one is not None else []
     name_judges(found)
     if not found:
         raise RedVillmError(
             "nothing was evaluated",
             where=few([str(seed) for run in runs for seed in run.seeds]),
-            got="no finished judgement" + (f" by {few(list(judges))}" if judges else ""),
+            got="no finished judgement"
+            + (f" by {few(list(judges))}" if judges else "")
+            + "".join(f"; {line}" for line in left_out[:3]),
             wanted=few([f"{part.dataset}, {part.split}" for part in parts]),
             do="run the evaluation first",
         )
-    return found
+    return found, left_out
 
 
 def _report(
     runs: Sequence[NamedRun],
     parts: Sequence[PartResults],
+    left_out: Sequence[str],
     compare: Sequence[tuple[str, str]],
     min_coverage: float,
     title: str,
@@ -180,7 +185,7 @@ def _report(
         "curves": learning_curves(runs),
         "cost": [row for part in parts for row in cost_rows(part)],
         "fingerprints": fingerprints(parts),
-        "warnings": [text for part in parts for text in decoding_warnings(part)],
+        "warnings": [*left_out, *(text for part in parts for text in decoding_warnings(part))],
         "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
     }
 
