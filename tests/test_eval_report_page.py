@@ -162,7 +162,7 @@ def test_the_one_file_needs_no_other(tmp_path: Path, load: Open) -> None:
     path = tmp_path / "report.html"
     pieces = single_page((name, escaped(value)) for name, value in page_world.calls().items())
     path.write_text("".join(pieces), encoding="utf-8")
-    page, seen = load(path.as_uri() + "#part=p0&sample=q00003")
+    page, seen = load(path.as_uri() + "#part=msvd-qa/test&sample=q00003")
     expect(page.locator(".detail .pred").first).to_have_text(EVIL)
     pick(page, "part", "p1")
     settle(page, NUM_FIVE)
