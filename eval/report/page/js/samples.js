@@ -23,6 +23,7 @@ function samplesSection(parts) {
       "aria-label": "the chosen question",
     }),
   };
+  view.box = make("div", { class: "browser" }, view.list, view.detail);
   view.partChoice = partChoice(view);
   view.filters.append(view.partChoice, view.own);
   view.fold = make("details", { class: "fold" }, make("summary", {}, "Filters"), view.filters);
@@ -43,7 +44,7 @@ function samplesSection(parts) {
     ),
     view.fold,
     view.told,
-    make("div", { class: "browser" }, view.list, view.detail),
+    view.box,
   );
   addEventListener("hashchange", () => isState(location.hash) && show(view));
   show(view).then(() => location.hash.includes("=") && reveal(view));
@@ -75,6 +76,7 @@ function reveal(view) {
 // Draw what the address says.
 async function show(view) {
   const turn = ++view.drawn;
+  view.box.setAttribute("aria-busy", "true");
   const wanted = readState();
   const part = view.parts.find((one) => partName(one) === wanted.part) ?? view.parts[0];
   view.partChoice.querySelector("select").value = partName(part);
@@ -100,6 +102,8 @@ async function show(view) {
     view.told.textContent = "";
     view.list.replaceChildren(make("p", { class: "problem", role: "alert" }, error.message));
     view.detail.replaceChildren();
+  } finally {
+    if (turn === view.drawn) view.box.removeAttribute("aria-busy");
   }
 }
 
