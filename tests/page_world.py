@@ -217,9 +217,7 @@ def _five() -> Json:
     rows[2] |= {"mean_of_aspects": None, "question_weighted": None, "missing": ASPECTS[3:]}
     rows[2]["aspects"] = {aspect: rows[2]["aspects"][aspect] for aspect in ASPECTS[:3]}
     mean = {"mean": 0.4, "low": -0.1, "high": 0.9}
-    differences = [
-        {"a": RUNS[1], "b": RUNS[0], "mean_of_aspects": mean, "excludes_zero": False}
-    ]
+    differences = [{"a": RUNS[1], "b": RUNS[0], "mean_of_aspects": mean, "excludes_zero": False}]
     names = {"dataset": "vcgbench", "judge": LABELS[MODEL], "judge_slug": MODEL}
     return {**names, "rows": rows, "differences": differences}
 

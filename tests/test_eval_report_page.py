@@ -43,7 +43,7 @@ from eval.report.page import single_page, write_page
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 """Kept by whoever runs the tests, and ignored by git."""
 
-expect.set_options(timeout=5_000)  # as playwright's own waiting: machines may be busy
+expect.set_options(timeout=30_000)  # as playwright's own waiting: machines may be busy
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 Open = Callable[..., tuple[Page, Seen]]
@@ -94,7 +94,7 @@ def load(browser: Browser) -> Iterator[Open]:
             **{"reduced_motion": "reduce"} | options
         )  # clicks wait for scrolling
         opened.append((page, watch(page)))
-        page.set_default_timeout(8000); page.goto(url)
+        page.goto(url)
         page.wait_for_selector("#samples .detail h3")
         return opened[-1]
 
@@ -127,9 +127,9 @@ def visit(watched: tuple[Page, Seen]) -> Iterator[Visit]:
     """Goes to an address of the one page, waits until it is drawn; it must be clean in the end."""
     page, seen = watched
 
-    def go(hash: str = "") -> Page:
+    def go(address: str) -> Page:
         page.evaluate(GO, "")
-        page.evaluate(GO, hash)
+        page.evaluate(GO, address)
         page.wait_for_selector(".browser:not([aria-busy])")
         return page
 
@@ -280,7 +280,9 @@ def test_types_of_a_scored_aspect_have_a_table_and_one_type_is_shown_once(shown:
         *(f"colour %{LABELS[MODEL]}", f"score, 0 to 5{LABELS[MODEL]}"),
         *("exact match %no judge", "token F1 %no judge"),
     ]
-    assert not [text for text in captions if text.startswith("one-type-qa, split test: accuracy by")]
+    assert not [
+        text for text in captions if text.startswith("one-type-qa, split test: accuracy by")
+    ]
     head, *rows = cells(shown, "untyped-qa, split test: accuracy in percent")
     assert head[2:4] == [f"{name}{LABELS[MODEL]}" for name in ("all %", "score, 0 to 5")]
     head, *rows = cells(shown, "part-typed-qa, split test: accuracy in percent")
@@ -459,9 +461,7 @@ def test_type_and_search_filters_find_what_the_data_say(visit: Visit) -> None:
 @pytest.mark.parametrize(
     ("outcome", "marked"), [("right", "+"), ("wrong", "-"), ("failed", "parn"), ("lost", "l")]
 )
-def test_outcomes_are_found_of_one_run_and_of_any(
-    visit: Visit, outcome: str, marked: str
-) -> None:
+def test_outcomes_are_found_of_one_run_and_of_any(visit: Visit, outcome: str, marked: str) -> None:
     page = visit(f"#key={MODEL}+qa&outcome={outcome}")
     settle(page, count_qa(lambda at: any(mark in marked for mark in marks(at, MODEL))))
     pick(page, "run", RUNS[1])
@@ -780,6 +780,7 @@ def test_a_missing_or_damaged_file_is_said(
             pick(page, "part", GENERIC)
             settle(page, NUM_FIVE)
             assert page.locator(".problem", has_text="p0-index").count() == 0
+            page.locator("[name=part]").focus()
             pick(page, "part", QA)
             expect(page.locator("p.problem", has_text=f"data/{name}.js")).to_be_visible()
             expect(page.locator("[name=part]")).to_be_focused()
@@ -885,7 +886,7 @@ def test_it_fits_a_telephone_and_a_sheet_of_paper(index: Path, load: Open) -> No
     page.locator(".list tbody td").nth(6).click()  # anywhere in a row
     expect(page.locator(".detail h3")).to_be_in_viewport()
     assert page.evaluate("document.querySelector('.detail').getBoundingClientRect().top") < 40
-    page.locator(".list tbody a").first.scroll_into_view_if_needed()
+    page.evaluate("scrollTo(0, 0)")
     expect(page.locator(".detail h3")).not_to_be_in_viewport()
     page.locator(".list .current a").click()  # the chosen one once more
     expect(page.locator(".detail h3")).to_be_in_viewport()
@@ -910,19 +911,58 @@ def test_motion_is_left_out_where_it_is_not_wanted(index: Path, load: Open) -> N
     assert page.evaluate(behaviour) == "auto"
 
 
-def test_a_report_without_evaluations_still_opens(browser: Browser, tmp_path: Path) -> None:
-    write_page(tmp_path)
-    (tmp_path / "data").mkdir()
-    report = page_world.calls()["report"]
+def bare_page(browser: Browser, folder: Path, changes: dict[str, Any]) -> tuple[Page, Seen]:
+    """A report of nothing but what `changes` says."""
+    write_page(folder)
+    (folder / "data").mkdir()
     empty: dict[str, list[Any]] = {
-        name: [] for name in ("tables", "five", "agreement", "cost", "parts")
+        name: [] for name in ("tables", "five", "agreement", "cost", "parts", "run_order")
     }
-    bare = report | empty | {"curves": {}, "fingerprints": {}, "seconds": {}}
-    (tmp_path / "data" / "report.js").write_text(f'redvillm("report", {escaped(bare)});')
+    bare = page_world.calls()["report"] | empty
+    report = bare | {"curves": {}, "fingerprints": {}, "seconds": {}} | changes
+    (folder / "data" / "report.js").write_text(f'redvillm("report", {escaped(report)});')
     page = browser.new_page()
     seen = watch(page)
-    page.goto((tmp_path / "index.html").as_uri())
+    page.goto((folder / "index.html").as_uri())
+    page.wait_for_selector("main h2")
+    return page, seen
+
+
+def test_a_report_without_evaluations_still_opens(browser: Browser, tmp_path: Path) -> None:
+    page, seen = bare_page(browser, tmp_path, {})
     expect(page.locator("main h2")).to_have_text(["Results"])
+    assert seen.problems == []
+    page.close()
+
+
+def test_many_runs_and_many_differences_are_cut_and_folded(
+    browser: Browser, tmp_path: Path
+) -> None:
+    table = page_world.calls()["report"]["tables"][0]
+    names = [f"run {at}" for at in range(10)]
+    rows = [table["rows"][0] | {"name": name} for name in names]
+    first = {k: v for k, v in table["differences"][0].items() if k != "excludes_zero"}
+    ends = [(1.0, 2.0), (-2.0, -1.0), (-1.0, 1.0), (None, None)]
+    differences = [
+        first
+        | {"a": f"run {at}", "type": "all", "low": low, "high": high}
+        | dict.fromkeys(("score_low", "score_high"))
+        for at, (low, high) in enumerate(ends)
+    ]
+    differences += [first | {"type": f"t{at}"} for at in range(9)]
+    changes = {"tables": [table | {"rows": rows, "differences": differences}]}
+    page, seen = bare_page(browser, tmp_path, changes)
+    assert "(8 of 10 runs)" in page.locator("figcaption").inner_text()
+    assert page.locator(".legend li").all_inner_texts() == names[:8]
+    expect(page.locator("rect.series")).to_have_count(8 * (1 + len(TYPES)))
+    assert len(cells(page, "accuracy in percent")) == 11  # the table has them all
+    of_all, of_types = (
+        page.locator("#differences").locator(f"table:{how}(details *)") for how in ("not", "is")
+    )
+    last = "table => [...table.tBodies[0].rows].map((row) => row.cells[6].textContent)"
+    assert of_all.evaluate(last) == ["yes", "yes", "no", DASH]
+    assert len(of_types.evaluate(last)) == 13
+    assert not of_types.is_visible()
     assert seen.problems == []
     page.close()
 
