@@ -784,6 +784,9 @@ def test_a_missing_or_damaged_file_is_said(
             pick(page, "part", QA)
             expect(page.locator("p.problem", has_text=f"data/{name}.js")).to_be_visible()
             expect(page.locator("[name=part]")).to_be_focused()
+            assert page.locator("[name=outcome]").count() == 0  # of another part
+            pick(page, "part", GENERIC)
+            expect(page.locator("[name=outcome]")).to_be_visible()
         if name == "p0-frames-0":
             expect(page.locator(".detail dd").first).to_have_text("What happens in number 0?")
         page.close()
