@@ -7,15 +7,17 @@ videos; the interval is its 2.5 and 97.5 percentiles. It covers the choice of te
 choice of seeds.
 
 Several quantities of the same questions are columns of one table and share the drawn videos, so
-that what is averaged over them moves together, as it would with other videos.
+that what is averaged over them moves together, as it would with other videos. Which videos are
+drawn depends on nothing but their number and the seed, so the draws are kept for the next table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 
 from eval.scores import Estimate
 
@@ -89,20 +91,34 @@ def _resample(
     """Means of R resamples; none of fewer than two clusters, which have no spread."""
     if len(table) < 2:
         return np.empty((0, table.shape[1] // 2))
-    rng = np.random.default_rng(seed)
-    return _means(np.concatenate(list(_totals(table, rng, resamples))))
+    return _means(np.concatenate(list(_totals(table, _times_drawn(len(table), seed, resamples)))))
 
 
 def _totals(
-    table: Float[np.ndarray, "V W"], rng: np.random.Generator, resamples: int
-) -> Iterator[Float[np.ndarray, "R W"]]:
+    table: Float[np.ndarray, "V W"], times: UInt8[np.ndarray, "R V"]
+) -> Iterator[Float[np.ndarray, "r W"]]:
     """Column sums of resampled tables: how often each row was drawn, times the table."""
-    size = len(table)
+    chunk = max(1, _DRAWS_AT_ONCE // len(table))
+    for start in range(0, len(times), chunk):
+        yield times[start : start + chunk].astype(np.float64) @ table
+
+
+@lru_cache(maxsize=8)
+def _times_drawn(size: int, seed: int, resamples: int) -> UInt8[np.ndarray, "R V"]:
+    """How often each of `size` clusters is in each resample.
+
+    A byte holds it: that of 256 clusters or more one is drawn 256 times has a chance below 1e-500.
+    """
+    rng = np.random.default_rng(seed)
     chunk = max(1, _DRAWS_AT_ONCE // size)
+    times = np.empty((resamples, size), np.uint8)
     for start in range(0, resamples, chunk):
         rows = min(chunk, resamples - start)
         drawn = rng.integers(size, size=(rows, size)) + size * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size) @ table
+        counts = np.bincount(drawn.ravel(), minlength=rows * size)
+        times[start : start + rows] = counts.reshape(rows, size)
+    times.setflags(write=False)
+    return times
 
 
 def _means(totals: Float[np.ndarray, "*R W"]) -> Float[np.ndarray, "*R C"]:

@@ -30,19 +30,28 @@ from eval.values import (
     overlaps,
     video_index,
 )
+from features.errors import RedVillmError
 
 __all__ = [
+    "Aspects",
+    "Judged",
     "Overlap",
     "Question",
     "agreement",
     "average_aspects",
+    "covers_all",
+    "difference_of_averages",
+    "judge_table",
     "macro_accuracy",
     "named_types",
     "overlaps",
-    "paired_difference",
+    "paired_differences",
     "score_by_type",
     "withhold",
 ]
+
+Aspects = Mapping[str, tuple[Sequence[Question], Sequence[Sequence[Verdict]]]]
+"""By name of the aspect, what was asked and the verdicts of each seed."""
 
 
 def named_types(questions: Sequence[Question], type_names: Sequence[str]) -> list[Question]:
@@ -72,33 +81,47 @@ def score_by_type(
     judged = judge_table(questions, seeds)
     words = overlap_table(questions, overlaps)
     videos = video_index(questions)
-    types = np.asarray([question.type for question in questions])
-    groups = {name: types == name for name in sorted(set(types.tolist()) - {"", "all"})}
-    groups["all"] = np.ones(len(questions), dtype=bool)
-    return {name: _score(judged, words, videos, inside, seed) for name, inside in groups.items()}
+    return {
+        name: _score(judged, words, videos, inside, seed)
+        for name, inside in _groups(questions).items()
+    }
+
+
+def covers_all(scores: Mapping[str, TypeScore]) -> bool:
+    """Whether every question is of some type; one without a type, or of type `all`, is not."""
+    asked = sum(score.asked for name, score in scores.items() if name != "all")
+    return asked == scores["all"].asked
 
 
 def macro_accuracy(scores: Mapping[str, TypeScore]) -> float | None:
     """Mean of the types' accuracies: every type counts alike.
 
-    None without types, and when one has no accuracy: a mean of the others would be another number.
+    None when a question has no type, and when a type has no accuracy: a mean over the rest would be
+    another number.
     """
     found = [score.accuracy for name, score in scores.items() if name != "all"]
     known = [accuracy for accuracy in found if accuracy is not None]
-    return sum(known) / len(known) if known and len(known) == len(found) else None
+    whole = covers_all(scores) and len(known) == len(found)
+    return sum(known) / len(known) if known and whole else None
 
 
 def withhold(
     scores: Mapping[str, TypeScore], min_coverage: float
 ) -> tuple[dict[str, TypeScore], str | None]:
-    """Take the numbers away, and say why, when too few of all the questions were judged.
+    """Take the numbers away where too few of the questions were judged.
+
+    A type loses its own when too few of its questions were judged, and all lose theirs when too few
+    of all were: what failed is seldom spread evenly.
 
     Returns:
-        the scores, whose counts always stay, and the message (None: enough were judged).
+        the scores, whose counts always stay, and why all lost their numbers (None: not all did).
     """
     total = scores["all"]
     if total.coverage >= min_coverage:
-        return dict(scores), None
+        return {
+            name: score if score.coverage >= min_coverage else _without_numbers(score)
+            for name, score in scores.items()
+        }, None
     bare = {name: _without_numbers(score) for name, score in scores.items()}
     missing = [f"{total.lost} lost", *(f"{n} {outcome}" for outcome, n in total.failures.items())]
     return bare, (
@@ -107,60 +130,101 @@ def withhold(
     )
 
 
-def paired_difference(
-    questions: Sequence[Question],
-    run_a: Sequence[Sequence[Verdict]],
-    run_b: Sequence[Sequence[Verdict]],
-    only: str | None = None,
-    seed: int = 0,
-) -> Difference:
-    """Compare two runs (each with its seeds) question by question, with an interval by video.
+def paired_differences(
+    questions: Sequence[Question], a: Judged, b: Judged, seed: int = 0
+) -> dict[str, Difference]:
+    """Compare two runs question by question, with intervals by video: by type, then `all`.
 
     Args:
         questions: everything that was asked of both.
-        run_a: verdicts of each seed of the one about one aspect.
-        run_b: verdicts of each seed of the other about the same.
-        only: only questions of this type.
+        a: `judge_table` of these questions and the one run's seeds.
+        b: that of the other about the same aspect.
         seed: of the bootstrap.
-
-    Raises:
-        RedVillmError: the verdicts are not about these questions.
     """
-    delta = judge_table(questions, run_a).values - judge_table(questions, run_b).values
-    inside = np.asarray([only is None or q.type == only for q in questions], dtype=bool)
-    inside &= np.isfinite(delta).any(axis=1)
-    points, score = bootstrap_columns(delta[inside], video_index(questions)[inside], seed)
-    return Difference(
-        points.mean, points.low, points.high, score.mean, score.low, score.high, int(inside.sum())
-    )
+    delta, videos = a.values - b.values, video_index(questions)
+    judged = np.isfinite(delta).any(axis=1)
+    found = {}
+    for name, group in _groups(questions).items():
+        inside = group & judged
+        points, score = bootstrap_columns(delta[inside], videos[inside], seed)
+        found[name] = Difference(
+            *(points.mean, points.low, points.high, score.mean, score.low, score.high),
+            questions=int(inside.sum()),
+        )
+    return found
 
 
-def average_aspects(
-    aspects: Mapping[str, tuple[Sequence[Question], Sequence[Sequence[Verdict]]]], seed: int = 0
-) -> Averages:
+def average_aspects(aspects: Aspects, seed: int = 0) -> Averages:
     """The two means over several aspects of one run; their questions are about the same videos.
 
     A resample draws videos once and takes all that every aspect asked about them. Both means are
     None when an aspect has no judged question.
 
     Args:
-        aspects: by name, what was asked and the verdicts of each seed.
+        aspects: of the run.
         seed: of the bootstrap.
 
     Raises:
         RedVillmError: the verdicts of an aspect are not about its questions.
     """
     scores = [judge_table(*pair).values[:, 1] for pair in aspects.values()]
-    if not scores or not all(np.isfinite(of_aspect).any() for of_aspect in scores):
+    if not _all_known(scores):
         unknown = Estimate(None, None, None)
         return Averages(unknown, unknown)
-    videos = [question.video_id for questions, _ in aspects.values() for question in questions]
-    pooled = np.concatenate(scores)
-    aspect = np.repeat(np.arange(len(scores)), [len(of_aspect) for of_aspect in scores])
-    columns = np.where(aspect[:, None] == np.arange(len(scores)), pooled[:, None], np.nan)
+    videos = _pooled_videos(aspects)
     return Averages(
-        bootstrap_mean_of_columns(columns, videos, seed), cluster_bootstrap(pooled, videos, seed)
+        bootstrap_mean_of_columns(_columns(scores), videos, seed),
+        cluster_bootstrap(np.concatenate(scores), videos, seed),
     )
+
+
+def difference_of_averages(a: Aspects, b: Aspects, seed: int = 0) -> Estimate:
+    """The one run's mean of aspects minus the other's, over the questions judged in both.
+
+    Paired question by question, videos drawn jointly over all aspects. None when of an aspect no
+    question was judged in both.
+
+    Args:
+        a: aspects of the one run.
+        b: the same aspects, asked about the same questions, of the other.
+        seed: of the bootstrap.
+
+    Raises:
+        RedVillmError: the aspects differ, or verdicts are not about the questions (those of `a`).
+    """
+    if set(a) != set(b):
+        raise RedVillmError("runs with different aspects", got=sorted(b), wanted=sorted(a))
+    deltas = [
+        judge_table(asked, of_a).values[:, 1] - judge_table(asked, b[name][1]).values[:, 1]
+        for name, (asked, of_a) in a.items()
+    ]
+    if not _all_known(deltas):
+        return Estimate(None, None, None)
+    return bootstrap_mean_of_columns(_columns(deltas), _pooled_videos(a), seed)
+
+
+def _groups(questions: Sequence[Question]) -> dict[str, Bool[np.ndarray, " Q"]]:
+    """Which questions are of each type, in sorted order, and `all`."""
+    types = np.asarray([question.type for question in questions], dtype=np.str_)
+    groups = {name: types == name for name in sorted(set(types.tolist()) - {"", "all"})}
+    return {**groups, "all": np.ones(len(questions), dtype=bool)}
+
+
+def _all_known(aspects: Sequence[Float[np.ndarray, " _"]]) -> bool:
+    """Whether there are aspects, and each has a value at all."""
+    return bool(aspects) and all(np.isfinite(values).any() for values in aspects)
+
+
+def _pooled_videos(aspects: Aspects) -> list[str]:
+    """The video of each question, aspect after aspect."""
+    return [question.video_id for questions, _ in aspects.values() for question in questions]
+
+
+def _columns(aspects: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "Q A"]:
+    """The aspects' values below one another, each in a column of its own; NaN elsewhere."""
+    aspect = np.repeat(np.arange(len(aspects)), [len(values) for values in aspects])
+    inside = aspect[:, None] == np.arange(len(aspects))
+    return np.where(inside, np.concatenate(aspects)[:, None], np.nan)
 
 
 def _score(

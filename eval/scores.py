@@ -14,6 +14,13 @@ class Estimate:
     """None with fewer than two videos: one cluster has no spread."""
     high: float | None
 
+    @property
+    def excludes_zero(self) -> bool | None:
+        """Of a difference, whether the interval lies on one side of 0; None without one."""
+        if self.low is None or self.high is None:
+            return None
+        return self.low > 0 or self.high < 0
+
 
 @dataclass(frozen=True)
 class TypeScore:
@@ -60,6 +67,13 @@ class Difference:
     score_low: float | None
     score_high: float | None
     questions: int
+
+    @property
+    def excludes_zero(self) -> bool | None:
+        """Of the points; of the score where the aspect knows no right and wrong."""
+        points = Estimate(self.points, self.low, self.high)
+        score = Estimate(self.score, self.score_low, self.score_high)
+        return (score if points.mean is None else points).excludes_zero
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from eval.folders import JUDGES, SUMMARY, read_meta
 from eval.generate import GenerateConfig
@@ -113,8 +115,7 @@ def reeval(
             min_coverage=judging.min_coverage,
             single_file=config.single_file,
         )
-        console.print(terminal_table(report))
-        console.print(f"report: {page_of(out, config.single_file)}")
+        _show(report, _page_of(out, config.single_file), console)
     for line in failed:
         say_failed(console, line)
     console.print(f"{len(done)} evaluations, {len(failed)} failed")
@@ -145,11 +146,17 @@ def report(where: Selection, config: ReportConfig, console: Console) -> None:
         min_coverage=config.min_coverage,
         single_file=config.single_file,
     )
-    console.print(terminal_table(made))
-    console.print(f"report: {page_of(out, config.single_file)}")
+    _show(made, _page_of(out, config.single_file), console)
 
 
-def page_of(out: Path, single_file: bool) -> Path:
+def _show(report: Mapping[str, Any], page: Path, console: Console) -> None:
+    console.print(terminal_table(report))
+    for warning in report["warnings"]:
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
+    console.print(f"report: {page}")
+
+
+def _page_of(out: Path, single_file: bool) -> Path:
     """Where a report's page lies."""
     return out / "report.html" if single_file else out / "report" / "index.html"
 

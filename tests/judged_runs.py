@@ -11,7 +11,7 @@ from typing import Any
 
 from eval.folders import eval_folder
 from eval.judges.base import JudgeRecord, Verdict, write_verdicts
-from eval.report.build import Part
+from eval.report.build import NamedRun, Part, build_report
 from features.config import Aspect
 from features.spec import SCHEMA_VERSION
 
@@ -89,3 +89,29 @@ def save_judged(
         digest = hashlib.sha256(text.encode()).hexdigest()
         (judged / "summary.json").write_text(json.dumps({"predictions": digest}))
     return run
+
+
+def build(runs: Sequence[NamedRun], out: Path, *parts: Part, **options: Any) -> dict[str, Any]:
+    options = {"title": "Who is right?", "min_coverage": 0.99} | options
+    return build_report(runs, parts or [TEST], out, **options)
+
+
+def one(name: str, run: Path) -> NamedRun:
+    return NamedRun(name, (run,))
+
+
+def scored(scores: Sequence[float]) -> Any:
+    """A judge that knows no right and wrong."""
+
+    def judge(number: int, row: dict[str, Any], aspect: Aspect) -> Verdict:
+        return Verdict(row["sample_id"], aspect, "ok", None, float(scores[number]))
+
+    return judge
+
+
+def cells(markdown: str, heading: str) -> list[list[str]]:
+    """The first table below a heading: its rows, without the rule."""
+    below = markdown.split(f"\n{heading}\n")[1]
+    lines = [line for line in below.split("\n\n## ")[0].splitlines() if line.startswith("| ")]
+    whole = lines[: next((i for i, x in enumerate(lines[2:], 2) if x.startswith("| ---")), 99)]
+    return [[cell.strip() for cell in row[1:-1].split(" | ")] for row in whole if "---" not in row]

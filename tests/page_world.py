@@ -74,8 +74,18 @@ def _report() -> Json:
         {**_table("msvd-qa", "test", "qa", judge, TYPES), "differences": _differences()}
         for judge in (OFFLINE, MODEL)
     ]
-    scored = [_table("vcgbench", "generic", aspect, MODEL, ["all"]) for aspect in ASPECTS[:3]]
-    scored += [_table("vcgbench", aspect, aspect, MODEL, ["all"]) for aspect in ASPECTS[3:]]
+    scored = [_table("vcgbench", "generic", "correctness", MODEL, TYPES)]
+    scored += [_table("vcgbench", "generic", aspect, MODEL, ["all"]) for aspect in ASPECTS[1:3]]
+    scored += [_table("vcgbench", aspect, aspect, MODEL, TYPES[:1]) for aspect in ASPECTS[3:]]
+    for table in scored[3:]:
+        table["rows"].pop()  # the last run was not asked
+    scored[0]["rows"].reverse()  # a table's order is not the page's
+    few = [_table(f"{name}-qa", "test", "qa", MODEL, kinds) for name, kinds in FEW_TYPES.items()]
+    for row in few[2]["rows"]:
+        row["types"]["colour"]["asked"] = 150  # the others have no type
+    for row in few[-1]["rows"]:
+        for score in (row["all"], *row["types"].values()):
+            score |= {"accuracy": None, "low": None, "high": None}
     return {
         "schema": 3,
         "title": "How often is the answer right?",
@@ -83,7 +93,8 @@ def _report() -> Json:
         "judge": LABELS[OFFLINE],
         "rows": qa[0]["rows"],
         "differences": qa[0]["differences"],
-        "tables": [*qa, *scored],
+        "tables": [*qa, *scored, *few],
+        "run_order": RUNS,
         "five": [_five()],
         "published": PUBLISHED,
         "agreement": [AGREEMENT],
@@ -98,6 +109,11 @@ def _report() -> Json:
     }
 
 
+LONG_CHINESE = CHINESE * 3
+FEW_TYPES = {
+    **{"one-type": TYPES[:1], "untyped": ["all"], "part-typed": TYPES[:1]},
+    **{"chinese": [LONG_CHINESE, "colour"], "empty": TYPES[:2]},
+}
 PUBLISHED: Json = {
     "judge": "GPT-3.5, as printed in the paper",
     "table1": [{"method": "RED-VILLM", "llm": "LLaVA-7B"} | dict.fromkeys(ASPECTS, 2.57)],
@@ -134,8 +150,8 @@ def _table(dataset: str, split: str, aspect: str, judge: str, types: list[str]) 
     rows = [
         {
             "name": name,
-            "seeds": 3 if at == 1 else 1,
-            "types": {kind: _score(aspect, at, 7 * n) for n, kind in enumerate(types)},
+            **{"seeds": 2 if at == 1 else 1, "of_seeds": 3 if at == 1 else 1},
+            "types": _types(aspect, at, types),
             "all": _score(aspect, at, 3),
             "macro": 44.44 + at if aspect == "qa" else None,
             "refused": None,
@@ -143,7 +159,7 @@ def _table(dataset: str, split: str, aspect: str, judge: str, types: list[str]) 
         }
         for at, name in enumerate(RUNS)
     ]
-    if judge == MODEL and aspect == "qa":
+    if (dataset, judge) == ("msvd-qa", MODEL):
         empty = dict.fromkeys(["accuracy", "low", "high", "score", "score_low", "score_high"])
         rows[2] |= {
             "all": rows[2]["all"] | empty,
@@ -152,6 +168,15 @@ def _table(dataset: str, split: str, aspect: str, judge: str, types: list[str]) 
         rows[2] |= {"types": {k: v | empty for k, v in rows[2]["types"].items()}, "macro": None}
     names = {"dataset": dataset, "split": split, "aspect": aspect}
     return {**names, "judge": LABELS[judge], "judge_slug": judge, "rows": rows, "differences": []}
+
+
+def _types(aspect: str, run: int, types: list[str]) -> Json:
+    """With several types the first was judged as a whole, of the others a few are missing."""
+    scores = {kind: _score(aspect, run, 7 * n) for n, kind in enumerate(types)}
+    if len(types) > 1:
+        for n, score in enumerate(scores.values()):
+            score |= {"asked": 150, "judged": 150 - 3 * n}
+    return scores
 
 
 def _score(aspect: str, run: int, shift: int) -> Json:
@@ -170,14 +195,15 @@ def _score(aspect: str, run: int, shift: int) -> Json:
 def _differences() -> list[Json]:
     numbers = {"points": 13.04, "low": 10.1, "high": 16.0, "questions": 440}
     scores = {"score": 0.41, "score_low": 0.3, "score_high": 0.52}
-    return [{"a": RUNS[1], "b": RUNS[0], "type": kind, **numbers, **scores} for kind in TYPES[:2]]
+    names = {"a": RUNS[1], "b": RUNS[0], "excludes_zero": True}
+    return [{**names, "type": kind, **numbers, **scores} for kind in TYPES[:2]]
 
 
 def _five() -> Json:
     rows = [
         {
             "name": name,
-            "seeds": 1,
+            **{"seeds": 2 if at == 1 else 1, "of_seeds": 3 if at == 1 else 1, "missing": []},
             "aspects": {aspect: _score(aspect, at, 5 * n) for n, aspect in enumerate(ASPECTS)},
             "mean_of_aspects": {
                 "mean": 2.6 + 0.4 * at,
@@ -188,7 +214,12 @@ def _five() -> Json:
         }
         for at, name in enumerate(RUNS)
     ]
-    return {"dataset": "vcgbench", "judge": LABELS[MODEL], "judge_slug": MODEL, "rows": rows}
+    rows[2] |= {"mean_of_aspects": None, "question_weighted": None, "missing": ASPECTS[3:]}
+    rows[2]["aspects"] = {aspect: rows[2]["aspects"][aspect] for aspect in ASPECTS[:3]}
+    mean = {"mean": 0.4, "low": -0.1, "high": 0.9}
+    differences = [{"a": RUNS[1], "b": RUNS[0], "mean_of_aspects": mean, "excludes_zero": False}]
+    names = {"dataset": "vcgbench", "judge": LABELS[MODEL], "judge_slug": MODEL}
+    return {**names, "rows": rows, "differences": differences}
 
 
 def _curve(at: int) -> Json:
@@ -291,8 +322,10 @@ def _answer(at: int, run: str, marks: dict[str, str]) -> Json:
         **{"pred": None if lost else pred, "pred2": None, "lost": "truncated" if lost else None},
         "finish": None if lost else "length" if at % 9 == 0 else "stop",
         **{"exact": None if lost else at % 2 == 0, "f1": None if lost else 0.25},
-        **{"seeds": 3 if run == RUNS[1] else 1, "right_seeds": 2 if run == RUNS[1] else None},
-        "verdicts": {key: _verdict(at, mark) for key, mark in marks.items()},
+        "verdicts": {
+            key: _verdict(at, mark) | _seeds(3 if run == RUNS[1] else 1, mark)
+            for key, mark in marks.items()
+        },
     }
 
 
@@ -307,6 +340,13 @@ def _verdict(at: int, mark: str) -> Json:
         **{"outcome": outcome, "correct": correct, "score": score, "reply": reply},
         "reason": "" if outcome == "ok" else f"reason of {outcome}",
     }
+
+
+def _seeds(seeds: int, mark: str) -> Json:
+    """All seeds were judged as the first was, and one of several says otherwise."""
+    if mark not in "+-012345":
+        return {"judged_seeds": 0, "right_seeds": None}
+    return {"judged_seeds": seeds, "right_seeds": seeds // 2 + 1 if mark in "+-" else None}
 
 
 def _frames(video: str) -> list[str]:

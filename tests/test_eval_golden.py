@@ -23,10 +23,11 @@ from eval.metrics import (
     Question,
     agreement,
     average_aspects,
+    judge_table,
     macro_accuracy,
     named_types,
     overlaps,
-    paired_difference,
+    paired_differences,
     score_by_type,
     withhold,
 )
@@ -298,7 +299,8 @@ def test_msrvtt_qa_test_over_two_seeds() -> None:
     )
     assert same(scores["all"], wanted)
     # Of two runs instead, the first minus the second: 501 0, 1; 502 1, 4; 503 -1, -3.
-    difference = paired_difference(one.questions, [one.verdicts], [two.verdicts])
+    first, second = (judge_table(one.questions, [g.verdicts]) for g in (one, two))
+    differences = paired_differences(one.questions, first, second)
     wanted_difference = Difference(
         points=0.0,
         low=-100.0,  # B: 503
@@ -308,7 +310,9 @@ def test_msrvtt_qa_test_over_two_seeds() -> None:
         score_high=(1 + 4) / 2,
         questions=3,
     )
-    assert same(difference, wanted_difference)
+    assert list(differences) == ["all"]
+    assert same(differences["all"], wanted_difference)
+    assert differences["all"].excludes_zero is False
 
 
 def test_tgif_frameqa() -> None:
@@ -322,6 +326,14 @@ def test_tgif_frameqa() -> None:
     wanted = {"color": 50, "location": 100, "number": 100, "object": 50, "all": 100 * 4 / 6}
     assert accuracies == pytest.approx(wanted)
     assert macro_accuracy(scores) == pytest.approx((50 + 100 + 100 + 50) / 4)
+    # Enough of all, 6 of 8, but of the numbers 1 of 2 and of the objects 2 of 3: these two lose
+    # theirs, and the mean of types, which would be one of other types, goes with them.
+    kept, refused = withhold(scores, 0.75)
+    assert refused is None
+    shown = {name: score.accuracy for name, score in kept.items()}
+    assert shown == accuracies | {"number": None, "object": None}
+    assert (kept["number"].exact, kept["number"].judged, kept["number"].asked) == (None, 1, 2)
+    assert macro_accuracy(kept) is None
     assert {name: (s.asked, s.judged, s.lost) for name, s in scores.items()} == {
         "color": (2, 2, 0),
         "location": (1, 1, 0),

@@ -19,10 +19,13 @@ from eval.metrics import (
     Question,
     agreement,
     average_aspects,
+    covers_all,
+    difference_of_averages,
+    judge_table,
     macro_accuracy,
     named_types,
     overlaps,
-    paired_difference,
+    paired_differences,
     score_by_type,
     withhold,
 )
@@ -153,8 +156,11 @@ def test_scores_are_withheld_below_the_coverage() -> None:
     verdicts = [ok("1", True), ok("2", True), ok("3", True, 1), failed("4", "lost")]
     words = [Overlap(str(i), True, 1.0) for i in range(1, 4)] + [Overlap("4", None, None)]
     scores = score_by_type(QUESTIONS, [verdicts], [words])
-    kept, refused = withhold(scores, 0.75)
+    kept, refused = withhold(scores, 0.6)
     assert (kept, refused) == (scores, None)
+    kept, refused = withhold(scores, 0.75)  # 3 of 4 are enough, 2 of 3 temporal ones are not
+    assert refused is None
+    assert kept == scores | {"temporal": TypeScore(*[None] * 8, 3, 2, 1, {}, 1)}
     bare, refused = withhold(scores, 0.99)
     assert refused == "no score: only 3 of 4 questions were judged (75.0%, wanted 99.0%); 1 lost"
     none = [None] * 8
@@ -203,14 +209,15 @@ def test_the_order_of_rows_never_matters(rng: random.Random) -> None:
     runs = [random_run(questions, seed) for seed in (1, 2)]
     words = [[Overlap(q.sample_id, i % 3 == 0, i / 30) for i, q in enumerate(questions)]]
     scores = score_by_type(questions, runs, words)
-    difference = paired_difference(questions, runs[:1], runs[1:])
+    differences = differences_of(questions, *runs)
     agreed = agreement(*runs)
     averages = average_aspects({"a": (questions, runs[:1]), "b": (questions, runs[1:])})
     for rows in (questions, *runs, *words):
         rng.shuffle(rows)
     for name, score in score_by_type(questions, runs, words).items():
         assert same(score, scores[name])
-    assert same(paired_difference(questions, runs[:1], runs[1:]), difference)
+    for name, difference in differences_of(questions, *runs).items():
+        assert same(difference, differences[name])
     assert same(agreement(*runs), agreed)
     again = average_aspects({"a": (questions, runs[:1]), "b": (questions, runs[1:])})
     assert same(again.mean_of_aspects, averages.mean_of_aspects)
@@ -225,6 +232,16 @@ def test_macro_accuracy_lets_every_type_count_alike() -> None:
     assert macro_accuracy(score_by_type(QUESTIONS, [verdicts])) is None
     untyped = [Question("1", "a", "")]
     assert macro_accuracy(score_by_type(untyped, [[ok("1", True)]])) is None
+
+
+@pytest.mark.parametrize(("kind", "covered"), [("x", True), ("", False), ("all", False)])
+def test_a_mean_of_types_needs_a_type_for_every_question(kind: str, covered: bool) -> None:
+    questions = [Question("1", "a", "x"), Question("2", "b", "y"), Question("3", "b", kind)]
+    found = score_by_type(questions, [[ok("1", True), ok("2", False), ok("3", True)]])
+    assert list(found) == ["x", "y", "all"]
+    assert found["all"].accuracy == pytest.approx(200 / 3)
+    assert covers_all(found) is covered
+    assert macro_accuracy(found) == (50 if covered else None)
 
 
 def test_numeric_types_get_their_names() -> None:
@@ -274,6 +291,14 @@ def test_words_are_compared_without_any_judge_and_over_answered_questions_alone(
 # Two runs
 
 
+def differences_of(
+    questions: Sequence[Question], a: Sequence[Verdict], b: Sequence[Verdict], seed: int = 0
+) -> dict[str, Difference]:
+    return paired_differences(
+        questions, judge_table(questions, [a]), judge_table(questions, [b]), seed
+    )
+
+
 def test_paired_difference() -> None:
     rng = random.Random(1)
     questions = [Question(str(i), f"v{i // 5}", "t" if i % 2 else "s") for i in range(100)]
@@ -281,7 +306,10 @@ def test_paired_difference() -> None:
     a = [ok(q.sample_id, not hard[q.video_id] or rng.random() < 0.2) for q in questions]
     b = [ok(q.sample_id, not hard[q.video_id], rng.randrange(6)) for q in questions]
     b[7] = failed("7", "lost")
-    found = paired_difference(questions, [a], [b], only="t", seed=2)
+    differences = differences_of(questions, a, b, seed=2)
+    assert list(differences) == ["s", "t", "all"]
+    assert [difference.questions for difference in differences.values()] == [50, 49, 99]
+    found = differences["t"]
     both = [i for i in range(1, 100, 2) if i != 7]
     videos = [f"v{i // 5:d}" for i in both]
     points = [100.0 * (bool(a[i].correct) - bool(b[i].correct)) for i in both]
@@ -290,7 +318,6 @@ def test_paired_difference() -> None:
     scores = [float(a[i].score or 0) - float(b[i].score or 0) for i in both]
     wanted = naive_bootstrap(scores, videos, 2, bootstrap.RESAMPLES)
     assert (found.score, found.score_low, found.score_high) == pytest.approx(wanted)
-    assert found.questions == 49
     # What makes a video hard for both cancels: much narrower than either run's own interval.
     own = score_by_type(questions, [a])["t"]
     assert own.high is not None
@@ -306,12 +333,12 @@ def test_a_constant_shift_of_b_shifts_the_difference(shift: float, seed: int) ->
     questions = [Question(str(i), f"v{i % 6}", "") for i in range(20)]
     a, b = random_run(questions, seed), random_run(questions, seed + 1)
     shifted = [v if v.score is None else ok(v.sample_id, v.correct, v.score + shift) for v in b]
-    plain = paired_difference(questions, [a], [b], seed=seed)
-    moved = paired_difference(questions, [a], [shifted], seed=seed)
+    plain = differences_of(questions, a, b, seed=seed)["all"]
+    moved = differences_of(questions, a, shifted, seed=seed)["all"]
     for name in ("score", "score_low", "score_high"):
         assert getattr(moved, name) == pytest.approx(getattr(plain, name) - shift, abs=1e-9)
     assert (moved.points, moved.low, moved.high) == (plain.points, plain.low, plain.high)
-    back = paired_difference(questions, [b], [a], seed=seed)
+    back = differences_of(questions, b, a, seed=seed)["all"]
     assert (back.points, back.low, back.high) == pytest.approx(
         tuple(-float(value or 0) for value in (plain.points, plain.high, plain.low))
     )
@@ -319,8 +346,29 @@ def test_a_constant_shift_of_b_shifts_the_difference(shift: float, seed: int) ->
 
 def test_runs_that_share_no_judged_question_have_no_difference() -> None:
     a, b = [failed("1", "refused"), ok("2", True)], [ok("1", True), failed("2", "lost")]
-    found = paired_difference(QUESTIONS[:2], [a], [b])
-    assert found == Difference(None, None, None, None, None, None, 0)
+    found = differences_of(QUESTIONS[:2], a, b)
+    nothing = Difference(None, None, None, None, None, None, 0)
+    assert found == {"spatial": nothing, "temporal": nothing, "all": nothing}
+    assert nothing.excludes_zero is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "excludes"),
+    [
+        (0.001, 3.0, True),
+        (-3.0, -0.001, True),
+        (-1.0, 2.0, False),
+        (0.0, 2.0, False),
+        (-2.0, 0.0, False),
+        (None, None, None),
+    ],
+)
+def test_an_interval_on_one_side_of_zero_excludes_it(
+    low: float | None, high: float | None, excludes: bool | None
+) -> None:
+    assert Estimate(1.0, low, high).excludes_zero is excludes
+    assert Difference(1.0, low, high, 1.0, -1.0, 1.0, 9).excludes_zero is excludes
+    assert Difference(None, None, None, 1.0, low, high, 9).excludes_zero is excludes
 
 
 # Several aspects
@@ -364,6 +412,43 @@ def test_averages_draw_videos_jointly_over_all_aspects() -> None:
     assert numbers(found.mean_of_aspects) == pytest.approx(naive_interval(mean, alike))
     wanted = naive_interval(weighted, [value for _, value in drawn])
     assert numbers(found.question_weighted) == pytest.approx(wanted)
+
+
+def test_the_difference_of_averages_pairs_questions_and_draws_videos_jointly() -> None:
+    rng = random.Random(8)
+    ours: dict[str, tuple[list[Question], list[list[Verdict]]]] = {}
+    theirs: dict[str, tuple[list[Question], list[list[Verdict]]]] = {}
+    kept: list[tuple[str, str, float]] = []
+    for aspect, count in (("correctness", 40), ("temporal", 15), ("consistency", 9)):
+        questions = [Question(str(i), f"v{rng.randrange(8)}", "") for i in range(count)]
+        a, b = (random_run(questions, rng.randrange(99)) for _ in range(2))
+        ours[aspect] = (questions, [a])
+        theirs[aspect] = (questions, [b[::-1]])
+        for q, u, v in zip(questions, a, b, strict=True):
+            if u.score is not None and v.score is not None:
+                kept.append((aspect, q.video_id, u.score - v.score))
+    found = difference_of_averages(ours, theirs, seed=3)
+
+    def mean(rows: list[int]) -> float:
+        by_aspect = [[kept[i][2] for i in rows if kept[i][0] == name] for name in ours]
+        return sum(sum(v) / len(v) if v else float("nan") for v in by_aspect) / 3
+
+    drawn = [mean(rows) for rows in naive_resamples([v for _, v, _ in kept], 3, 2000)]
+    wanted = naive_interval(mean(list(range(len(kept)))), [m for m in drawn if m == m])
+    assert numbers(found) == pytest.approx(wanted)
+    back = difference_of_averages(theirs, ours, seed=3)
+    assert numbers(back) == pytest.approx((-wanted[0], -wanted[2], -wanted[1]))
+    averages = [average_aspects(aspects).mean_of_aspects.mean for aspects in (ours, theirs)]
+    assert found.mean != pytest.approx((averages[0] or 0) - (averages[1] or 0))  # judged in both
+
+
+def test_runs_that_share_no_judged_question_of_an_aspect_have_no_difference_of_averages() -> None:
+    good = (QUESTIONS[:2], [[ok("1", None), ok("2", None)]])
+    lost = (QUESTIONS[:2], [[failed("1", "lost"), failed("2", "lost")]])
+    assert difference_of_averages({"a": good, "b": good}, {"a": good, "b": lost}) == NOTHING
+    assert difference_of_averages({"a": good}, {"a": good}) == Estimate(0.0, None, None)
+    with pytest.raises(RedVillmError, match="different aspects"):
+        difference_of_averages({"a": good}, {"b": good})
 
 
 def test_an_aspect_without_a_judged_question_leaves_no_average() -> None:

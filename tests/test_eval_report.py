@@ -6,49 +6,34 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from judged_runs import MODEL, OFFLINE, TEST, answer_rows, exactly, save_judged
+from judged_runs import (
+    MODEL,
+    OFFLINE,
+    TEST,
+    answer_rows,
+    build,
+    cells,
+    exactly,
+    one,
+    save_judged,
+    scored,
+)
 from rich.console import Console
 
 from eval.judges.base import Verdict
-from eval.report.build import NamedRun, Part, build_report, terminal_table
+from eval.report.build import NamedRun, Part, terminal_table
+from eval.report.markdown import plain
 from features.config import Aspect
 from features.errors import RedVillmError
 from train.loggers import make_loggers
 
 EVIL = '<script>alert("x")</script>&amp;<img src=x onerror=alert(1)>|\n[a](javascript:x) \\` *b*'
 RED, HALF = ["red"] * 8, ["red", "no", "red", "red", "no", "no", "red", "red"]
-
-
-def build(runs: Sequence[NamedRun], out: Path, *parts: Part, **options: Any) -> dict[str, Any]:
-    options = {"title": "Who is right?", "min_coverage": 0.99} | options
-    return build_report(runs, parts or [TEST], out, **options)
-
-
-def one(name: str, run: Path) -> NamedRun:
-    return NamedRun(name, (run,))
-
-
-def scored(scores: Sequence[float]) -> Any:
-    """A judge that knows no right and wrong."""
-
-    def judge(number: int, row: dict[str, Any], aspect: Aspect) -> Verdict:
-        return Verdict(row["sample_id"], aspect, "ok", None, float(scores[number]))
-
-    return judge
-
-
-def cells(markdown: str, heading: str) -> list[list[str]]:
-    """The first table below a heading: its rows, without the rule."""
-    below = markdown.split(f"\n{heading}\n")[1]
-    lines = [line for line in below.split("\n\n## ")[0].splitlines() if line.startswith("| ")]
-    whole = lines[: next((i for i, x in enumerate(lines[2:], 2) if x.startswith("| ---")), 99)]
-    return [[cell.strip() for cell in row[1:-1].split(" | ")] for row in whole if "---" not in row]
 
 
 def test_report_json_has_the_numbers(tmp_path: Path) -> None:
@@ -135,6 +120,97 @@ def test_types_by_number_get_names(tmp_path: Path) -> None:
     ]
 
 
+def test_a_type_without_numbers_has_its_counts_and_no_difference(tmp_path: Path) -> None:
+    def failing(number: int, row: dict[str, Any], aspect: Aspect) -> Verdict:
+        if number in (2, 4):
+            return Verdict(row["sample_id"], aspect, "refused" if number == 2 else "api_failure")
+        return exactly(number, row, aspect)
+
+    rows = answer_rows(HALF, types=("spatial", "temporal", "temporal", "temporal"))
+    runs = [
+        one("all", save_judged(tmp_path / "a", rows, judges=[(MODEL, exactly)])),
+        one("few", save_judged(tmp_path / "f", rows, judges=[(MODEL, failing)])),
+    ]
+    # Judged: of temporal 5 of 6, of spatial 1 of 2, of all 6 of 8.
+    report = build(runs, tmp_path / "out", compare=[("few", "all")], min_coverage=0.75)
+    row = report["rows"][1]
+    assert row["refused"] is None
+    assert row["all"]["accuracy"] == 66.67
+    assert row["types"]["temporal"]["accuracy"] == 60
+    spatial = row["types"]["spatial"]
+    assert (spatial["accuracy"], spatial["score"], spatial["exact"]) == (None, None, None)
+    assert (spatial["asked"], spatial["judged"]) == (2, 1)
+    assert row["macro"] is None
+    differences = {d["type"]: (d["points"], d["excludes_zero"]) for d in report["differences"]}
+    assert differences == {"spatial": (None, None), "temporal": (0, False), "all": (0, False)}
+    text = (tmp_path / "out/report.md").read_text("utf-8")
+    assert "\n- Run few: no numbers for spatial (1 of 2 judged).\n" in text
+    with (tmp_path / "out/report.csv").open(newline="", encoding="utf-8") as file:
+        failures = {(line["run"], line["type"]): line["failures"] for line in csv.DictReader(file)}
+    assert failures["few", "all"] == "api_failure:1;refused:1"
+    assert failures["few", "temporal"] == "refused:1"
+    assert failures["all", "all"] == ""
+
+
+def test_zero_is_excluded_before_rounding(tmp_path: Path) -> None:
+    def a_little(number: int, row: dict[str, Any], aspect: Aspect) -> Verdict:
+        return Verdict(row["sample_id"], aspect, "ok", None, 2.0001)
+
+    rows = answer_rows(RED)
+    save = {"part": TEST, "aspects": ["detail"]}
+    runs = [
+        one("a", save_judged(tmp_path / "a", rows, judges=[(MODEL, a_little)], **save)),
+        one("b", save_judged(tmp_path / "b", rows, judges=[(MODEL, scored([2] * 8))], **save)),
+    ]
+    found = build(runs, tmp_path / "out", compare=[("a", "b")])["differences"][-1]
+    assert (found["score"], found["score_low"], found["excludes_zero"]) == (0, 0, True)
+
+
+def test_one_type_stands_for_all_only_where_it_is_all(tmp_path: Path) -> None:
+    def heads(name: str, *types: str) -> tuple[dict[str, Any], list[str], str]:
+        run = save_judged(tmp_path / name, answer_rows(HALF, types=types))
+        report = build([one("r", run)], tmp_path / name)
+        text = (tmp_path / name / "report.md").read_text("utf-8")
+        console = Console(record=True, width=200, file=io.StringIO())
+        console.print(terminal_table(report))
+        shown = [
+            head.removesuffix(" %, offline-em-f1/2") for head in cells(text, "### demo, test")[0]
+        ]
+        return report["rows"][0], shown[2:-3], console.export_text()
+
+    row, shown, terminal = heads("whole", "what")
+    assert (row["covers_all"], shown) == (True, ["what"])
+    assert " all " not in terminal
+    for name, other in (("untyped", ""), ("called-all", "all")):
+        row, shown, terminal = heads(name, "what", other)
+        assert (row["covers_all"], shown, row["macro"]) == (False, ["what", "all"], None)
+        assert row["types"]["what"]["asked"] == 4
+        assert row["all"]["asked"] == 8
+        assert " all " in terminal
+    row, shown, _ = heads("none", "")
+    assert (row["covers_all"], shown) == (True, ["all"])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("snake_case __init__", r"snake\_case \_\_init\_\_"),
+        ("~~gone~~ ~x~", r"\~\~gone\~\~ \~x\~"),
+        ("*a* **b**", r"\*a\* \*\*b\*\*"),
+        ("`code` \\", r"\`code\` \\"),
+        ("<b>&amp;", "&lt;b&gt;&amp;amp;"),
+        ("a|b", r"a\|b"),
+        ("[a](b) ![c](d)", r"\[a]\(b) !\[c]\(d)"),
+        ("[a]: b", r"\[a]\: b"),
+        ("[1](b) [1][2]", r"[1]\(b) [1]\[2]"),
+        ("50.0 [40.0, 60.0] [-1.0, 2.0]", "50.0 [40.0, 60.0] [-1.0, 2.0]"),
+        ("two\nlines\r\n| x |", r"two lines \| x \|"),
+    ],
+)
+def test_no_text_is_markup_in_markdown(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
 def test_without_types_there_is_one_column(tmp_path: Path) -> None:
     run = save_judged(tmp_path / "r", answer_rows(HALF, types=("",)))
     (row,) = build([one("r", run)], tmp_path / "out")["rows"]
@@ -186,6 +262,9 @@ def test_judges_never_share_a_table_and_their_agreement_is_said(tmp_path: Path) 
     assert agreed["kappa"] == 0.25
     assert agreed["score_gap"] == 0.625
     assert [one["judge_prompt_tokens"] for one in report["cost"]] == [0, 56]
+    _, first, second, *_ = cells((tmp_path / "out/report.md").read_text("utf-8"), "## Cost")
+    assert first[3:] == ["2.5", "24", "1", "0", "0"]
+    assert second[3:] == ["", "", "", "56", "0"]  # said once: it was answered once
     heads = cells((tmp_path / "out/report.md").read_text("utf-8"), "### demo, test")[0]
     assert all("offline-em-f1/2" in head or "no judge" in head for head in heads[2:])
     alone = build([one("r", run)], tmp_path / "out", judges=[MODEL.slug])
@@ -204,46 +283,6 @@ def test_judges_of_one_name_are_told_apart(tmp_path: Path) -> None:
     ]
 
 
-def test_the_five_aspects_have_both_averages(tmp_path: Path) -> None:
-    generic, temporal, pairs = (Part("vcgbench", s) for s in ("generic", "temporal", "consistency"))
-    aspects: list[Aspect] = ["correctness", "detail", "context"]
-    rows, few = answer_rows(["red"] * 4, types=("",)), answer_rows(["red"] * 2, types=("",))
-
-    def three(number: int, row: dict[str, Any], aspect: Aspect) -> Verdict:
-        return Verdict(row["sample_id"], aspect, "ok", None, float(aspects.index(aspect) + 1))
-
-    run = tmp_path / "r"
-    save_judged(run, rows, part=generic, aspects=aspects, judges=[(MODEL, three)])
-    save_judged(run, few, part=temporal, aspects=["temporal"], judges=[(MODEL, scored([4, 5]))])
-    half = build([one("r", run)], tmp_path / "out", generic, temporal)
-    assert half["five"] == []
-    twice = answer_rows(["red"] * 2, types=("",), pairs=True)
-    save_judged(run, twice, part=pairs, aspects=["consistency"], judges=[(MODEL, scored([0, 1]))])
-    report = build([one("r", run)], tmp_path / "out", generic, temporal, pairs)
-    (five,) = report["five"]
-    (row,) = five["rows"]
-    scores = {aspect: score["score"] for aspect, score in row["aspects"].items()}
-    assert scores == {
-        "correctness": 1,
-        "detail": 2,
-        "context": 3,
-        "temporal": 4.5,
-        "consistency": 0.5,
-    }
-    assert row["mean_of_aspects"]["mean"] == 2.2  # (1 + 2 + 3 + 4.5 + 0.5) / 5
-    assert row["question_weighted"]["mean"] == 2.125  # (4 * 6 + 9 + 1) / 16
-    assert all(table["rows"][0]["all"]["accuracy"] is None for table in report["tables"])
-    text = (tmp_path / "out/report.md").read_text("utf-8")
-    found = cells(text, "### vcgbench, the five aspects")[1]
-    assert [cell.split()[0] for cell in found[-2:]] == ["2.20", "2.12"]
-    assert "RED-VILLM | LLaVA-7B | 2.57 | 2.64 | 3.13 | 2.21 | 2.39" in text
-    console = Console(record=True, width=300, file=io.StringIO())
-    console.print(terminal_table(report))
-    text = console.export_text()
-    assert "4.50" in text
-    assert "4.50 [" not in text  # one video has no spread
-
-
 def test_csv_and_markdown_parse_back_to_the_same_numbers(tmp_path: Path) -> None:
     runs = [
         one(EVIL, save_judged(tmp_path / "1", answer_rows(HALF))),
@@ -259,6 +298,11 @@ def test_csv_and_markdown_parse_back_to_the_same_numbers(tmp_path: Path) -> None
         for kind, score in (row["types"] | {"all": row["all"]}).items()
     ]
     assert [(line["run"], line["type"]) for line in lines] == [(n, k) for n, k, _ in wanted]
+    assert {(line["seeds"], line["of_seeds"], line["judge_slug"]) for line in lines} == {
+        ("1", "1", OFFLINE.slug)
+    }
+    assert [line["macro"] for line in lines] == ["", "", "62.5", "", "", ""]
+    assert [line["refused"] for line in lines] == [""] * 3 + [report["rows"][1]["refused"]] * 3
     for line, (_, _, score) in zip(lines, wanted, strict=True):
         assert (line["dataset"], line["split"], line["aspect"]) == ("demo", "test", "qa")
         assert line["judge"] == "offline-em-f1/2"
@@ -272,6 +316,7 @@ def test_csv_and_markdown_parse_back_to_the_same_numbers(tmp_path: Path) -> None
     assert first[4] == shown
     assert second[2:5] == ["\N{EN DASH}"] * 3
     assert "<script" not in text
+    assert "\n- Run lost: no score: only 7 of 8 questions were judged" in text
     assert "<img" not in text
     assert "](javascript" not in text
     for block in text.split("\n\n"):
@@ -304,22 +349,6 @@ def test_curves_come_from_the_runs_own_log(tmp_path: Path) -> None:
     }
 
 
-def test_the_papers_tables_are_as_printed(tmp_path: Path) -> None:
-    found = build([one("r", save_judged(tmp_path / "r", answer_rows(RED)))], tmp_path / "out")
-    published = found["published"]
-    rows = {(row["method"], row["llm"]): row for row in published["table1"]}
-    means = {llm: sum(list(row.values())[2:]) / 5 for (_, llm), row in rows.items()}
-    # The five-aspect means that others quote of these rows.
-    assert round(means["Qwen-VL-7B(en)"], 2) == 2.70
-    assert round(sum(list(rows["RED-VILLM", "LLaVA-7B"].values())[2:]) / 5, 2) == 2.59
-    ours = {row["llm"]: row for row in published["table2"] if row["method"] == "RED-VILLM"}
-    assert ours["LLaVA-7B"]["msvd-qa"] == {"accuracy": 68.9, "score": 2.8}
-    assert ours["Qwen-VL-7B"]["activitynet-qa"] == {"accuracy": 44.2, "score": 3.2}
-    assert len(published["table1"]) == len(published["table2"]) == 7
-    assert published["judge"] == "GPT-3.5, as printed in the paper"
-    assert any("2.41" in note for note in published["notes"])
-
-
 @pytest.mark.parametrize(
     ("rows", "meta", "message"),
     [
@@ -328,16 +357,19 @@ def test_the_papers_tables_are_as_printed(tmp_path: Path) -> None:
         (answer_rows(RED)[:-1], {}, "answered other questions"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_what_cannot_be_compared_is_left_out_and_said(
     tmp_path: Path, rows: list[dict[str, Any]], meta: dict[str, str], message: str
 ) -> None:
     runs = [
         one("one", save_judged(tmp_path / "1", answer_rows(RED))),
         one("two", save_judged(tmp_path / "2", rows, **meta)),
     ]
-    with pytest.raises(RedVillmError, match=message):
-        build(runs, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    report = build(runs, tmp_path / "out")
+    assert [row["name"] for row in report["rows"]] == ["one"]
+    (warning,) = report["warnings"]
+    assert warning.startswith("left out: two, seed 1")
+    assert message in warning
+    assert message in (tmp_path / "out" / "report.md").read_text("utf-8")
 
 
 def test_what_is_no_report_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ import pytest
 from judged_runs import MODEL, OFFLINE, TEST, answer_rows, exactly, save_judged
 from PIL import Image
 
+import eval.report.build as report_build
+from benchmarks.chromium import chromium
 from eval.judges.base import Verdict
 from eval.report.build import NamedRun, Part, build_report
 from eval.report.shards import FRAME_SHARD, SHARD
@@ -40,11 +42,12 @@ def one(name: str, run: Path) -> NamedRun:
 def call(path: Path) -> Any:
     """The value of a data file, which must be one call and nothing else."""
     text = path.read_bytes().decode()  # strictly
-    found = re.fullmatch(r'redvillm\("([a-z0-9-]+)", (.*)\);\n', text)
+    literal = r"(?:[^'\\\n\r]|\\['\\])*"  # of JavaScript, and these two escapes alone
+    found = re.fullmatch(rf'redvillm\("([a-z0-9-]+)", JSON\.parse\(\'({literal})\'\)\);\n', text)
     assert found, text[:80]
     assert found[1] == path.stem
     assert not set("<>&\u2028\u2029") & set(found[2])
-    return json.loads(found[2])
+    return json.loads(re.sub(r"\\(.)", r"\1", found[2]))
 
 
 def data_of(page: Path) -> dict[str, Any]:
@@ -139,7 +142,11 @@ def test_every_sample_is_there_once_with_its_marks(tmp_path: Path) -> None:
         "score": 4.0,
         "reply": "words",
         "reason": "",
+        "judged_seeds": 1,
+        "right_seeds": 1,
     }
+    failed = samples[2]["runs"]["b"]["verdicts"][f"{MODEL.slug} qa"]
+    assert (failed["judged_seeds"], failed["right_seeds"]) == (0, None)
     assert samples[17]["runs"]["b"]["verdicts"][f"{MODEL.slug} qa"]["reason"] == "truncated"
     assert samples[2]["runs"]["b"]["verdicts"][f"{MODEL.slug} qa"]["outcome"] == "parse_failure"
 
@@ -162,11 +169,64 @@ def test_scores_are_marks_of_one_digit_and_seeds_are_counted(tmp_path: Path) -> 
     build(runs, tmp_path / "out", detail, TEST)
     data = data_of(tmp_path / "out/report")
     assert data["p0-index"]["marks"] == {"scored": {f"{MODEL.slug} detail": "00123455"}}
-    assert data["p0-samples-0"][0]["runs"]["scored"]["right_seeds"] is None
+    detailed = data["p0-samples-0"][0]["runs"]["scored"]["verdicts"][f"{MODEL.slug} detail"]
+    assert (detailed["judged_seeds"], detailed["right_seeds"]) == (1, None)
     said = [sample["runs"]["seeds"] for sample in data["p1-samples-0"]]
-    assert [one["right_seeds"] for one in said] == [2, 2, 2, 2, 1, 1, 1, 1]
+    verdicts = [one["verdicts"][f"{OFFLINE.slug} qa"] for one in said]
+    assert [one["right_seeds"] for one in verdicts] == [2, 2, 2, 2, 1, 1, 1, 1]
+    assert {one["judged_seeds"] for one in verdicts} == {3}
     assert {one["seeds"] for one in said} == {3}
+    assert not any("right_seeds" in one for one in said)
     assert data["p1-index"]["marks"]["seeds"] == {f"{OFFLINE.slug} qa": "+" * 8}
+
+
+def test_seeds_are_counted_for_each_judge_and_what_failed_is_not_wrong(tmp_path: Path) -> None:
+    def other(number: int, row: dict[str, Any], aspect: Aspect) -> Verdict:
+        if number % 2:
+            return Verdict(row["sample_id"], aspect, "api_failure", reason="timeout")
+        return Verdict(row["sample_id"], aspect, "ok", number == 0, 5.0)
+
+    offline, model = (OFFLINE, exactly), (MODEL, other)
+    seeds = [
+        save_judged(tmp_path / "1", answer_rows(["red"] * 4), judges=[offline, model]),
+        save_judged(
+            tmp_path / "2", answer_rows(["red", "no", None, None]), judges=[offline, model]
+        ),
+        save_judged(tmp_path / "3", answer_rows(["no"] * 4), judges=[offline]),
+    ]
+    build([NamedRun("r", tuple(seeds))], tmp_path / "out", min_coverage=0.1)
+    samples = data_of(tmp_path / "out/report")["p0-samples-0"]
+
+    def counts(slug: str) -> list[tuple[int, int | None]]:
+        said = [sample["runs"]["r"]["verdicts"][f"{slug} qa"] for sample in samples]
+        return [(one["judged_seeds"], one["right_seeds"]) for one in said]
+
+    assert counts(OFFLINE.slug) == [(3, 2), (3, 1), (2, 1), (2, 1)]
+    assert counts(MODEL.slug) == [(2, 2), (0, None), (1, 0), (0, None)]
+    assert {sample["runs"]["r"]["seeds"] for sample in samples} == {3}
+
+
+def test_no_name_is_lost_in_the_browser(tmp_path: Path) -> None:
+    name = "__proto__"
+    videos = tmp_path / "videos"
+    rows = answer_rows(["red", "no"], types=(name,))
+    run = save_judged(tmp_path / "r", rows)
+    build(
+        [one(name, run)], tmp_path / "out", stores={"demo": make_store(tmp_path / "s", 3, videos)}
+    )
+    folder = tmp_path / "out/report/data"
+    found: dict[str, Any] = {}
+    with chromium() as browser:
+        page = browser.new_page()
+        page.evaluate("window.redvillm = (name, value) => { window[name] = value; }")
+        for path in sorted(folder.iterdir()):
+            page.add_script_tag(content=path.read_text("utf-8"))
+            found[path.stem] = page.evaluate(f"JSON.stringify(window['{path.stem}'])")
+    for stem, text in found.items():
+        assert json.loads(text) == call(folder / f"{stem}.js")
+    assert list(json.loads(found["p0-index"])["marks"]) == [name]
+    assert list(json.loads(found["p0-samples-0"])[0]["runs"]) == [name]
+    assert list(json.loads(found["report"])["rows"][0]["types"]) == [name]
 
 
 def test_whatever_a_model_or_a_file_says_stays_text(tmp_path: Path) -> None:
@@ -275,3 +335,29 @@ def test_one_file_holds_everything_up_to_a_limit(tmp_path: Path) -> None:
     with pytest.raises(RedVillmError, match="too many samples"):
         build([one("m", many)], out, TEST, Part("demo", "val"), single_file=True)
     assert (out / "report.html").read_text("utf-8") == before
+
+
+def test_one_file_is_not_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report_build.SINGLE_FILE_BYTES == 64 * 1024 * 1024
+    run = save_judged(tmp_path / "r", answer_rows(["\u89c6" * 100_000, "red"]))
+    out = tmp_path / "out"
+    monkeypatch.setattr(report_build, "SINGLE_FILE_BYTES", 310_000)
+    build([one("r", run)], out, single_file=True)
+    before = (out / "report.html").read_bytes()
+    monkeypatch.setattr(report_build, "SINGLE_FILE_BYTES", 290_000)  # bytes, not characters
+    with pytest.raises(RedVillmError, match=r"too many bytes for a page in one file"):
+        build([one("r", run)], out, single_file=True)
+    assert (out / "report.html").read_bytes() == before
+    assert not (out / ".report.new").exists()
+
+
+def test_there_is_one_page_and_no_older_one_beside_it(tmp_path: Path) -> None:
+    run = save_judged(tmp_path / "r", answer_rows(["red"]))
+    out = tmp_path / "out"
+    texts = ["report.csv", "report.json", "report.md"]
+    build([one("r", run)], out)
+    build([one("r", run)], out, single_file=True)
+    assert sorted(path.name for path in out.iterdir()) == sorted([*texts, "report.html"])
+    build([one("r", run)], out)
+    assert sorted(path.name for path in out.iterdir()) == sorted([*texts, "report"])
+    assert (out / "report/index.html").is_file()

@@ -23,13 +23,15 @@ from rich.markup import escape
 
 from eval.report.csv_file import report_csv
 from eval.report.curves import learning_curves
-from eval.report.facts import cost_rows, fingerprints
+from eval.report.facts import cost_rows
+from eval.report.five import make_five
 from eval.report.gather import PartResults, gather, name_judges
 from eval.report.markdown import report_markdown
 from eval.report.published import published
 from eval.report.runs import NamedRun, Part
+from eval.report.settings import decoding_warnings, fingerprints
 from eval.report.shards import count_calls, page_calls, write_call
-from eval.report.tables import make_agreement, make_five, make_table
+from eval.report.tables import make_agreement, make_table
 from eval.report.terminal import terminal_table
 from features.durable import disk_errors, replace_file
 from features.errors import RedVillmError, few
@@ -40,6 +42,8 @@ __all__ = ["SINGLE_FILE_ROWS", "NamedRun", "Part", "build_report", "terminal_tab
 
 SINGLE_FILE_ROWS = 5_000
 """Most samples of a page in one file: a browser must read all of it before it shows anything."""
+SINGLE_FILE_BYTES = 64 * 1024 * 1024
+"""Most data of it: frame strips can be large where samples are few."""
 _STAGED = ".report.new"
 _Item = TypeVar("_Item")
 
@@ -60,7 +64,8 @@ def build_report(
     """Write the report into `out`, and return what report.json holds.
 
     A run that was not evaluated on a part, or not by a judge, has no row there. A row is made of
-    the seeds that were, and says how many of all they are.
+    the seeds that were, and says how many of all they are. What is damaged, or does not answer the
+    first run's questions, is left out, which stands in `warnings`.
 
     Args:
         runs: the rows, in the order in which they are shown.
@@ -76,22 +81,24 @@ def build_report(
         single_file: the page as one file, report.html.
 
     Raises:
-        RedVillmError: names that repeat, nothing that was evaluated, a damaged evaluation, runs
-            that were not asked the same questions, or too many samples for one file.
+        RedVillmError: names that repeat, nothing that was evaluated, or too many samples for one
+            file.
     """
     _check_names(runs, compare)
     with _staging(out) as staged:
-        found = _gather_all(runs, parts, staged, judges)
+        found, left_out = _gather_all(runs, parts, staged, judges)
         if single_file:
             _require_few(found)
-        report = _report(runs, found, compare, min_coverage, title, seconds or {})
+        report = _report(runs, found, left_out, compare, min_coverage, title, seconds or {})
+        folder, file = out / "report", out / "report.html"
         if single_file:
-            page = out / "report.html"
-            _write_single(page, staged / page.name, page_calls(report, found, stores or {}, out))
+            _write_single(file, staged, page_calls(report, found, stores or {}, out))
         else:
-            page = out / "report"
-            calls = page_calls(report, found, stores or {}, page)
-            _write_folder(page, staged, calls, count_calls(found, stores or {}))
+            calls = page_calls(report, found, stores or {}, folder)
+            _write_folder(folder, staged, calls, count_calls(found, stores or {}))
+        stale = folder if single_file else file
+        if stale.exists():  # it would show other numbers than the rest of the report
+            stale.rename(staged / "stale")
     text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     for name, content in (
         ("report.md", report_markdown(report)),
@@ -126,37 +133,42 @@ def _staging(out: Path) -> Iterator[Path]:
 
 def _gather_all(
     runs: Sequence[NamedRun], parts: Sequence[Part], staged: Path, judges: Sequence[str] | None
-) -> list[PartResults]:
-    """What there is of each part.
+) -> tuple[list[PartResults], list[str]]:
+    """What there is of each part, and what could not be used.
 
     Raises:
         RedVillmError: nothing at all.
     """
-    found = []
+    found: list[PartResults] = []
+    left_out: list[str] = []
     for number, part in enumerate(parts):
         track = partial(_track, what=f"reading {part.dataset}, {part.split}")
-        one = gather(runs, part, f"p{number}", staged, judges, track)
+        one = gather(runs, part, f"p{number}", staged, judges, track, left_out)
         found += [one] if one is not None else []
     name_judges(found)
     if not found:
         raise RedVillmError(
             "nothing was evaluated",
             where=few([str(seed) for run in runs for seed in run.seeds]),
-            got="no finished judgement" + (f" by {few(list(judges))}" if judges else ""),
+            got="no finished judgement"
+            + (f" by {few(list(judges))}" if judges else "")
+            + "".join(f"; {line}" for line in left_out[:3]),
             wanted=few([f"{part.dataset}, {part.split}" for part in parts]),
             do="run the evaluation first",
         )
-    return found
+    return found, left_out
 
 
 def _report(
     runs: Sequence[NamedRun],
     parts: Sequence[PartResults],
+    left_out: Sequence[str],
     compare: Sequence[tuple[str, str]],
     min_coverage: float,
     title: str,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
+    names = [run.name for run in runs]
     keys = [(part, key) for part in parts for key in part.keys]
     tables = [
         make_table(part, key, compare, min_coverage) for part, key in _track(keys, "intervals")
@@ -164,14 +176,16 @@ def _report(
     return {
         "schema": SCHEMA_VERSION,
         "title": title,
+        "run_order": names,
         **{key: tables[0][key] for key in ("split", "judge", "rows", "differences")},
         "tables": tables,
-        "five": make_five(parts, tables),
+        "five": make_five(parts, tables, names, compare),
         "published": published(),
         "agreement": [row for part in parts for row in make_agreement(part)],
         "curves": learning_curves(runs),
         "cost": [row for part in parts for row in cost_rows(part)],
         "fingerprints": fingerprints(parts),
+        "warnings": [*left_out, *(text for part in parts for text in decoding_warnings(part))],
         "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
     }
 
@@ -190,11 +204,23 @@ def _write_folder(page: Path, staged: Path, calls: Iterable[tuple[str, str]], co
     new.rename(page)
 
 
-def _write_single(page: Path, new: Path, calls: Iterable[tuple[str, str]]) -> None:
-    """All in one file, and what the page begins with first."""
+def _write_single(page: Path, staged: Path, calls: Iterable[tuple[str, str]]) -> None:
+    """All in one file, and what the page begins with first.
+
+    Raises:
+        RedVillmError: more than `SINGLE_FILE_BYTES`.
+    """
     from eval.report.page import single_page
 
-    *others, report = calls
+    kept: list[tuple[str, str]] = []
+    size = 0
+    for name, value in calls:
+        size += len(value.encode(errors="backslashreplace"))
+        if size > SINGLE_FILE_BYTES:
+            raise _too_many("bytes", f"more than {SINGLE_FILE_BYTES:,}", f"{SINGLE_FILE_BYTES:,}")
+        kept.append((name, value))
+    *others, report = kept
+    new = staged / page.name
     with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(single_page([report, *others]))
     new.replace(page)
@@ -209,9 +235,13 @@ def _track(items: Iterable[_Item], what: str, total: int | None = None) -> Itera
 def _require_few(parts: Sequence[PartResults]) -> None:
     count = sum(len(part.questions) for part in parts)
     if count > SINGLE_FILE_ROWS:
-        raise RedVillmError(
-            "too many samples for a page in one file",
-            got=count,
-            wanted=f"at most {SINGLE_FILE_ROWS:,}",
-            do="build the folder (its index.html opens from the disk, too), or report fewer splits",
-        )
+        raise _too_many("samples", f"{count:,}", f"{SINGLE_FILE_ROWS:,}")
+
+
+def _too_many(what: str, got: str, most: str) -> RedVillmError:
+    return RedVillmError(
+        f"too many {what} for a page in one file",
+        got=got,
+        wanted=f"at most {most}",
+        do="build the folder (its index.html opens from the disk, too), or report fewer splits",
+    )

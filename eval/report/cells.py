@@ -42,6 +42,16 @@ def seeds(row: Mapping[str, Any]) -> str:
 
 
 def table_types(table: Mapping[str, Any]) -> list[str]:
-    """A table's columns: each type, and all where that says something more."""
+    """A table's columns: each type, and all unless one type is all there is."""
     types = sorted({kind for row in table["rows"] for kind in row["types"]} - {"all"})
-    return ["all"] if not types else types if len(types) == 1 else [*types, "all"]
+    whole = all(row["covers_all"] for row in table["rows"])
+    return types if len(types) == 1 and whole else [*types, "all"]
+
+
+def withheld_types(row: Mapping[str, Any]) -> list[str]:
+    """Types of a row that has numbers, and theirs were withheld; with what was judged of them."""
+    return [
+        f"{kind} ({score['judged']} of {score['asked']} judged)"
+        for kind, score in row["types"].items()
+        if not row["refused"] and score["accuracy"] is None and score["score"] is None
+    ]

@@ -99,6 +99,7 @@ def gather(
     scratch: Path,
     judges: Sequence[str] | None,
     track: Callable[[list[NamedRun]], Iterable[NamedRun]] = iter,
+    left_out: list[str] | None = None,
 ) -> PartResults | None:
     """Read what the runs left of a part; None where no run has anything.
 
@@ -109,23 +110,27 @@ def gather(
         scratch: folder for texts.
         judges: slugs of the judges that count, in this order; all unless given.
         track: shows progress.
-
-    Raises:
-        RedVillmError: a file is damaged, or the runs were not asked the same questions.
+        left_out: takes in what could not be used, and why: a file is damaged, answers changed after
+            they were judged, or a run was asked other questions than the first one.
     """
+    left_out = [] if left_out is None else left_out
     results: PartResults | None = None
     meta: Mapping[str, Any] = {}
     for number, run in enumerate(track(list(runs))):
         facts: list[SeedFacts] = []
         first: Seed | None = None
         for at in range(len(run.seeds)):
-            seed = read_seed(run, at, part, judges)
+            seed = read_seed(run, at, part, judges, left_out)
             if seed is None:
                 continue
             if results is None:
                 results, meta = _begin(part, key, seed, scratch), seed.meta
-            require_same_questions(part, meta, seed.meta, f"{run.name}, seed {at + 1}")
-            _require_same_ids(results, seed, run.name)
+            try:
+                require_same_questions(part, meta, seed.meta, f"{run.name}, seed {at + 1}")
+                _require_same_ids(results, seed, run.name)
+            except RedVillmError as error:
+                left_out.append(f"left out: {run.name}, seed {at + 1}: {error}")
+                continue
             _add_columns(results, seed, judges)
             facts.append(_facts(seed))
             first = first or seed

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from eval.report.cells import DASH, accuracy, interval, mean_score, number, seeds, table_types
+from eval.report.cells import (
+    DASH,
+    accuracy,
+    interval,
+    mean_score,
+    number,
+    seeds,
+    table_types,
+    withheld_types,
+)
 from eval.report.published import ASPECTS, DATASETS
 
 _INTERVALS = (
     "In square brackets the 95 % interval: a cluster bootstrap that draws whole videos, over the "
     "mean of a run's seeds. It covers the choice of videos, not the choice of seeds."
 )
-_SPECIAL = re.compile(r"([\\`*|]|(?<=\])\()")
+_SPECIAL = re.compile(r"([\\`*_~|]|\[(?![-\d])|(?<=\])[(:\[])")
 """What could be markup in a line; an interval's brackets are none as no link follows them."""
 
 
 def report_markdown(report: Mapping[str, Any]) -> str:
     """The text."""
     blocks = [f"# {plain(report['title'])}", _INTERVALS]
+    if report["warnings"]:
+        blocks += ["## Warnings", _listed(report["warnings"])]
     for dataset in dict.fromkeys(table["dataset"] for table in report["tables"]):
         blocks.append(f"## {plain(dataset)}")
         for table in report["tables"]:
@@ -48,6 +59,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]], words: int = 1
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _listed(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {plain(line)}" for line in lines)
+
+
 def _where(row: Mapping[str, Any]) -> str:
     aspect = "" if row["aspect"] == "qa" else f", {row['aspect']}"
     return f"{row['dataset']}, {row['split']}{aspect}"
@@ -56,9 +71,12 @@ def _where(row: Mapping[str, Any]) -> str:
 def _scores(table: Mapping[str, Any]) -> Iterator[str]:
     judge, types = table["judge"], table_types(table)
     yield f"### {plain(_where(table))}"
+    lines = [f"Run {row['name']}: {row['refused']}." for row in table["rows"] if row["refused"]]
     for row in table["rows"]:
-        if row["refused"]:
-            yield f"{plain(row['name'])}: {plain(row['refused'])}."
+        if kinds := withheld_types(row):
+            lines.append(f"Run {row['name']}: no numbers for {', '.join(kinds)}.")
+    if lines:
+        yield _listed(lines)
     head, cells = [], []
     if table["aspect"] == "qa":
         head += [f"{kind} %, {judge}" for kind in types]
@@ -68,12 +86,13 @@ def _scores(table: Mapping[str, Any]) -> Iterator[str]:
     else:
         head += [f"{kind}, score, {judge}" for kind in types]
         cells += [(kind, mean_score) for kind in types]
-    head += ["mean of types %, " + judge] if table["aspect"] == "qa" and len(types) > 1 else []
+    of_types = table["aspect"] == "qa" and len(types) > 2  # at least two, and all
+    head += [f"mean of types %, {judge}"] if of_types else []
     rows = []
     for row in table["rows"]:
         scores = {**row["types"], "all": row["all"]}
         found = [show(scores[kind]) for kind, show in cells]
-        found += [number(row["macro"], 1)] if len(head) > len(cells) else []
+        found += [number(row["macro"], 1)] if of_types else []
         words = [number(row["all"]["exact"], 1), number(row["all"]["f1"], 1)]
         rows.append([row["name"], seeds(row), *found, *words])
     yield _table(["run", "seeds", *head, "exact match %, no judge", "token F1 %, no judge"], rows)
@@ -81,6 +100,13 @@ def _scores(table: Mapping[str, Any]) -> Iterator[str]:
 
 def _five(five: Mapping[str, Any]) -> Iterator[str]:
     yield f"### {plain(five['dataset'])}, the five aspects"
+    missing = [
+        f"Run {row['name']}: not judged for: {', '.join(row['missing'])}."
+        for row in five["rows"]
+        if row["missing"]
+    ]
+    if missing:
+        yield _listed(missing)
     judge, aspects = five["judge"], list(ASPECTS)
     head = [f"{name}, {judge}" for name in (*aspects, "mean of aspects", "mean over questions")]
     rows = []
@@ -89,8 +115,10 @@ def _five(five: Mapping[str, Any]) -> Iterator[str]:
             interval(mean["mean"], mean["low"], mean["high"], 2)
             for mean in (row["mean_of_aspects"], row["question_weighted"])
         ]
-        rows.append([row["name"], *(mean_score(row["aspects"][name]) for name in aspects), *means])
-    yield _table(["run", *head], rows)
+        scores = [row["aspects"].get(name) for name in aspects]
+        shown = [mean_score(score) if score else DASH for score in scores]
+        rows.append([row["name"], seeds(row), *shown, *means])
+    yield _table(["run", "seeds", *head], rows)
 
 
 def _published(report: Mapping[str, Any], dataset: str) -> Iterator[str]:
@@ -118,7 +146,7 @@ def _published(report: Mapping[str, Any], dataset: str) -> Iterator[str]:
     yield f"### {plain(dataset)} in the paper's {mine}, as printed"
     yield _table(["method", "LLM", *head], rows, words=2)
     notes = [note for note in found["notes"] if not note.startswith(f"{other}:")]
-    yield "\n".join(f"- {plain(note)}" for note in notes)
+    yield _listed(notes)
 
 
 def _differences(report: Mapping[str, Any]) -> Iterator[str]:
@@ -143,6 +171,20 @@ def _differences(report: Mapping[str, Any]) -> Iterator[str]:
         )
         head = ["runs", "on", "type", "judge", "points of accuracy", "score", "questions"]
         yield _table(head, rows, words=4)
+    rows = [
+        [
+            f"{d['a']} \N{MINUS SIGN} {d['b']}",
+            five["dataset"],
+            five["judge"],
+            interval(mean["mean"], mean["low"], mean["high"], 2),
+        ]
+        for five in report["five"]
+        for d in five["differences"]
+        for mean in [d["mean_of_aspects"]]
+    ]
+    if rows:
+        yield "### Of the mean of the five aspects"
+        yield _table(["runs", "on", "judge", "mean of aspects"], rows, words=3)
 
 
 def _coverage(report: Mapping[str, Any]) -> Iterator[str]:
@@ -186,17 +228,15 @@ def _agreement(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cost(report: Mapping[str, Any]) -> Iterator[str]:
-    keys = ("new_tokens", "truncated", "judge_prompt_tokens", "judge_completion_tokens")
-    rows = [
-        [
-            one["run"],
-            f"{one['dataset']}, {one['split']}",
-            one["judge"],
-            number(one["generate_s"], 1),
-            *(one[key] for key in keys),
-        ]
-        for one in report["cost"]
-    ]
+    rows: list[list[object]] = []
+    before: list[object] = []
+    for one in report["cost"]:
+        who = [one["run"], f"{one['dataset']}, {one['split']}"]
+        answering = [number(one["generate_s"], 1), one["new_tokens"], one["truncated"]]
+        again = before == [*who, *answering]  # by another judge
+        judging = [one["judge_prompt_tokens"], one["judge_completion_tokens"]]
+        rows.append([*who, one["judge"], *([""] * 3 if again else answering), *judging])
+        before = [*who, *answering]
     head = ["run", "on", "judge", "answering, s", "new tokens", "cut off"]
     yield "## Cost"
     yield _table([*head, "judge's prompt tokens", "judge's reply tokens"], rows, words=3)
@@ -207,8 +247,14 @@ def _cost(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _fingerprints(report: Mapping[str, Any]) -> Iterator[str]:
     yield "## Fingerprints"
+    yield (
+        "What answers and verdicts depend on, as far as it was recorded. A line that names no run "
+        "holds for all runs but published answers, which have their file's digest alone. Reports "
+        "with the same lines are about answers to the same questions, made with the same settings "
+        "and judged by the same judges."
+    )
     rows = list(report["fingerprints"].items())
-    yield _table(["of", "fingerprint"], rows, words=2)
+    yield _table(["of", "fingerprint or settings"], rows, words=2)
 
 
 def _counts(counts: Mapping[str, int]) -> str:

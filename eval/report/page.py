@@ -17,7 +17,7 @@ from features.durable import replace_file
 
 PAGE = Path(__file__).parent / "page"
 SCRIPTS = (
-    *("dom", "shards", "charts", "curves", "published", "results", "sections"),
+    *("dom", "shards", "runs", "charts", "grouped", "curves", "published", "results", "sections"),
     *("index", "state", "detail", "filters", "list", "samples", "main"),
 )
 """The parts of report.js in page/js, in order."""

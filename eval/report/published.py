@@ -1,8 +1,8 @@
 """Tables 1 and 2 of the paper, as printed. They are context and are never ranked with ours.
 
-*From Image to Video, what do we need in multimodal LLMs?* (RED-VILLM). The judge there was an
-unpinned GPT-3.5; judged again weeks apart, the same answers have moved by more than the methods
-differ.
+*From Image to Video, what do we need in multimodal LLMs?* (RED-VILLM). The judge of nearly all of
+it was an unpinned GPT-3.5; judged again weeks apart, the same answers have moved by more than the
+methods differ.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ ASPECTS = {
 }
 """Our name of each aspect of Table 1 and the paper's."""
 NOTES = (
-    "Both tables were judged by a GPT-3.5 that no longer exists. They cannot be ranked with "
-    "numbers that another judge gave.",
+    "The scores of both tables, and accuracies beside a score, were given by a GPT-3.5 that no "
+    "longer exists. They cannot be ranked with numbers that another judge gave.",
     "Table 1: LLaVA-7B's Consistency is 2.39 here and 2.41 in the paper's Table 4.",
     "Table 1: Video-ChatGPT's row is its first release.",
     "Table 1: Qwen-VL-7B(en) is no second model: the Chinese model's answers were translated into "
     "English.",
+    "Table 2: FrozenBiLM has no scores; its accuracies are most likely exact matches of its own "
+    "paper, not a judge's.",
     "Table 2: the splits are not stated. Video-ChatGPT's own numbers on MSVD-QA and MSRVTT-QA are "
     "on val; most others report test.",
     "Table 2: RED-VILLM's score of 2.8 on MSVD-QA, beside an accuracy of 68.9, is probably a "

@@ -57,7 +57,11 @@ class Seed:
 
 
 def read_seed(
-    run: NamedRun, number: int, part: Part, judges: Sequence[str] | None = None
+    run: NamedRun,
+    number: int,
+    part: Part,
+    judges: Sequence[str] | None = None,
+    left_out: list[str] | None = None,
 ) -> Seed | None:
     """One seed's answers and verdicts, each file read once; None where nothing was judged.
 
@@ -68,15 +72,18 @@ def read_seed(
         number: which of its seeds, from 0.
         part: what it was asked.
         judges: only judges with these slugs.
-
-    Raises:
-        RedVillmError: a file is damaged, or answers changed after they were judged.
+        left_out: takes in why a judgement cannot be used: a file is damaged, or the answers changed
+            after they were judged. It costs nothing else.
     """
     root = eval_folder(run.seeds[number], part.dataset, part.split) / JUDGES
     found: list[EvalFolder] = []
     for summary in sorted(root.glob(f"*/{SUMMARY}")):
         if judges is None or summary.parent.name in judges:
-            found.append(read_judged(summary.parent, found[0] if found else None))
+            try:
+                found.append(read_judged(summary.parent, found[0] if found else None))
+            except RedVillmError as error:
+                who = f"{run.name}, seed {number + 1}, on {part.dataset} {part.split}"
+                (left_out if left_out is not None else []).append(f"left out: {who}: {error}")
     if not found:
         return None
     rows = sorted(found[0].predictions, key=lambda row: str(row["sample_id"]))

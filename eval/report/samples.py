@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,15 +49,20 @@ def head_lines(rows: Sequence[Mapping[str, Any]], questions: Sequence[Question])
 def run_lines(seed: Seed, all_seeds: Sequence[Mapping[Key, Sequence[Verdict]]]) -> Iterator[str]:
     """A JSON object a sample: what this seed answered, and how many of all seeds were right.
 
+    Of each judge and aspect: `judged_seeds` were judged, and of these `right_seeds` are right (None
+    where nothing says right or wrong). A seed that failed is in neither.
+
     Args:
         seed: the run's first.
         all_seeds: the verdicts of each seed, this one included.
     """
-    columns = {column_name(key): _by_id(found) for key, found in seed.verdicts.items()}
-    right = _right_seeds(seed, all_seeds)
+    columns = {
+        column_name(key): _said(found, _count_seeds(all_seeds, key))
+        for key, found in seed.verdicts.items()
+    }
     for row, overlap in zip(seed.rows, seed.overlaps, strict=True):
         name = row["sample_id"]
-        said = {column: _verdict(found[name]) for column, found in columns.items() if name in found}
+        said = {column: found[name] for column, found in columns.items() if name in found}
         line = {
             "pred": row["pred"],
             "pred2": row["pred2"],
@@ -65,7 +71,6 @@ def run_lines(seed: Seed, all_seeds: Sequence[Mapping[Key, Sequence[Verdict]]]) 
             "exact": overlap.exact,
             "f1": None if overlap.f1 is None else round(overlap.f1, 3),
             "seeds": len(all_seeds),
-            "right_seeds": None if right is None else right.get(name, 0),
             "verdicts": said,
         }
         yield encode(line)
@@ -89,29 +94,30 @@ def mark(verdict: Verdict) -> str:
     return " " if verdict.score is None else str(math.floor(verdict.score + 0.5))
 
 
-def _right_seeds(
-    seed: Seed, all_seeds: Sequence[Mapping[Key, Sequence[Verdict]]]
-) -> dict[str, int] | None:
-    """By sample, how many seeds the first judge found right; None where nobody says right."""
-    key = next((key for key in seed.verdicts if key[1] == "qa"), None)
-    if key is None:
-        return None
-    right: dict[str, int] = {}
-    for verdicts in all_seeds:
-        for verdict in verdicts.get(key, ()):
-            right[verdict.sample_id] = right.get(verdict.sample_id, 0) + bool(verdict.correct)
-    return right
+def _count_seeds(
+    all_seeds: Sequence[Mapping[Key, Sequence[Verdict]]], key: Key
+) -> tuple[Counter[str], Counter[str], set[str]]:
+    """By sample, how many seeds a judge judged and found right; and of which it says right."""
+    ok = [v for verdicts in all_seeds for v in verdicts.get(key, ()) if v.outcome == "ok"]
+    judged = Counter(verdict.sample_id for verdict in ok)
+    right = Counter(verdict.sample_id for verdict in ok if verdict.correct)
+    return judged, right, {verdict.sample_id for verdict in ok if verdict.correct is not None}
 
 
-def _by_id(verdicts: Sequence[Verdict]) -> dict[str, Verdict]:
-    return {verdict.sample_id: verdict for verdict in verdicts}
-
-
-def _verdict(verdict: Verdict) -> dict[str, Any]:
+def _said(
+    verdicts: Sequence[Verdict], counts: tuple[Counter[str], Counter[str], set[str]]
+) -> dict[str, dict[str, Any]]:
+    """By sample, what the first seed's judge said, and what of the other seeds."""
+    judged, right, known = counts
     return {
-        "outcome": verdict.outcome,
-        "correct": verdict.correct,
-        "score": verdict.score,
-        "reply": verdict.reply,
-        "reason": verdict.reason,
+        verdict.sample_id: {
+            "outcome": verdict.outcome,
+            "correct": verdict.correct,
+            "score": verdict.score,
+            "reply": verdict.reply,
+            "reason": verdict.reason,
+            "judged_seeds": judged[verdict.sample_id],
+            "right_seeds": right[verdict.sample_id] if verdict.sample_id in known else None,
+        }
+        for verdict in verdicts
     }

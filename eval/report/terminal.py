@@ -15,7 +15,7 @@ from eval.report.cells import DASH, accuracy, mean_score, seeds, table_types
 def terminal_table(report: Mapping[str, Any]) -> Table:
     """Of one table its types; of several a column each, over all their questions."""
     tables = report["tables"]
-    return _one(tables[0]) if len(tables) == 1 else _several(tables)
+    return _one(tables[0]) if len(tables) == 1 else _several(tables, report["run_order"])
 
 
 def _one(table: Mapping[str, Any]) -> Table:
@@ -34,17 +34,26 @@ def _one(table: Mapping[str, Any]) -> Table:
     return shown
 
 
-def _several(tables: list[Mapping[str, Any]]) -> Table:
+def _several(tables: list[Mapping[str, Any]], order: list[str]) -> Table:
     shown = Table(title="over all questions [95 % interval]", box=SIMPLE_HEAD)
     shown.add_column("run")
+    shown.add_column("seeds", justify="right")
     for table in tables:
         what = "accuracy %" if table["aspect"] == "qa" else f"{table['aspect']}, score"
         head = f"{table['dataset']}\n{table['split']}: {what}\n{table['judge']}"
         shown.add_column(escape(head), justify="right")
-    for name in dict.fromkeys(row["name"] for table in tables for row in table["rows"]):
+    judged = {row["name"] for table in tables for row in table["rows"]}
+    for name in (name for name in order if name in judged):
         rows = [next((r for r in t["rows"] if r["name"] == name), None) for t in tables]
-        shown.add_row(escape(name), *(_cell(row["all"]) if row else "" for row in rows))
+        of_seeds = next(str(row["of_seeds"]) for row in rows if row)
+        shown.add_row(escape(name), of_seeds, *(_with_seeds(row) if row else "" for row in rows))
     return shown
+
+
+def _with_seeds(row: Mapping[str, Any]) -> str:
+    """The number over all questions, and of how many seeds if some are missing."""
+    few = row["seeds"] < row["of_seeds"]
+    return _cell(row["all"]) + (f" ({seeds(row)} seeds)" if few else "")
 
 
 def _cell(score: Mapping[str, Any]) -> str:

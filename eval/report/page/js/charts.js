@@ -13,11 +13,10 @@ const SHAPES = [
 ];
 
 // figure: the legend, then a drawing that follows the width; `paint(width)` gives its elements.
-function chart(title, runs, height, paint) {
-  const picture = draw("svg", {
-    role: "img",
-    "aria-label": `${title}. The numbers are in the tables.`,
-  });
+// names: of all runs there are, of which the first are drawn; numbers: a sentence that gives
+// them or says where they stand.
+function chart({ title, names, numbers, height }, paint) {
+  const picture = draw("svg", { role: "img", "aria-label": `${title}. ${numbers}` });
   const box = make("div", { class: "chart" }, picture);
   let drawn = 0;
   new ResizeObserver(([entry]) => {
@@ -28,11 +27,10 @@ function chart(title, runs, height, paint) {
     picture.setAttribute("height", height);
     picture.replaceChildren(...paint(width).flat(2));
   }).observe(box);
-  return make("figure", {}, make("figcaption", {}, title, notAll(runs)), legend(runs), box);
-}
-
-function notAll(runs) {
-  return runs.length > MOST_RUNS ? ` (the first ${MOST_RUNS} of ${runs.length} runs)` : null;
+  const runs = markedRuns(names);
+  const few = runs.length < names.length ? ` (${runs.length} of ${names.length} runs)` : "";
+  const caption = make("figcaption", {}, `${title}${few}. ${numbers}`);
+  return make("figure", {}, caption, legend(runs), box);
 }
 
 function legend(runs) {
@@ -45,7 +43,7 @@ function legend(runs) {
   return make(
     "ul",
     { class: "legend" },
-    runs.slice(0, MOST_RUNS).map((name, number) => make("li", {}, key(number), name)),
+    runs.map((name) => make("li", {}, key(numberOf(name)), name)),
   );
 }
 
@@ -70,6 +68,26 @@ function intervalLine(number, scale, low, high, y) {
 
 function label(x, y, text, anchor = "start") {
   return draw("text", { x, y, "text-anchor": anchor }, text);
+}
+
+// Cut to fit; the whole text is read when pointed at.
+function shortLabel(x, y, text, width) {
+  const short = shortened(text, width);
+  const whole = short === text ? null : draw("title", {}, text);
+  return draw("text", { x, y }, whole, short);
+}
+
+// A Chinese, Japanese or Korean character is as wide as two letters.
+function shortened(text, width) {
+  const most = Math.max(4, Math.floor(width / 7.5));
+  const wide = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]/;
+  const characters = [...text];
+  const sizes = characters.map((one) => (wide.test(one) ? 2 : 1));
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  if (total <= most) return text;
+  let [kept, room] = [0, most - 1];
+  while (sizes[kept] <= room) room -= sizes[kept++];
+  return `${characters.slice(0, kept).join("")}…`;
 }
 
 // Vertical lines with their numbers below, and what they count.
@@ -97,109 +115,5 @@ function roundTicks(from, to, wanted) {
   const last = Math.ceil(to / step - 1e-9);
   return Array.from({ length: Math.max(last - first, 1) + 1 }, (_, at) =>
     Number(((first + at) * step).toPrecision(12)),
-  );
-}
-
-const LINE = 16; // height of one run
-const GAP = 14; // between groups
-
-// Groups of runs below one another: a name each, and a line for every run in it.
-// groups: {name, values: [{value, low, high} or null a run]}; body(number, scale, estimate, y).
-function groupedChart(title, runs, groups, ticks, unit, body) {
-  const shown = Math.min(runs.length, MOST_RUNS);
-  const tall = shown * LINE + GAP;
-  const bottom = groups.length * tall;
-  return chart(title, runs, bottom + 42, (width) => {
-    const left = Math.min(150, width * 0.3);
-    const scale = linear(ticks[0], ticks.at(-1), left, width - 14);
-    const rows = groups.map(({ name, values }, at) => {
-      const top = at * tall + GAP / 2;
-      return [
-        label(0, top + (shown * LINE) / 2 + 4, shortened(name, left)),
-        draw("line", {
-          class: "grid",
-          x1: 0,
-          x2: width,
-          y1: top + tall - GAP / 2,
-          y2: top + tall - GAP / 2,
-        }),
-        ...values
-          .slice(0, shown)
-          .flatMap((estimate, number) =>
-            estimate && estimate.value !== null
-              ? body(number, scale, estimate, top + number * LINE + LINE / 2)
-              : [],
-          ),
-      ];
-    });
-    return [valueAxis(scale, ticks, bottom, unit, (left + width - 14) / 2), ...rows];
-  });
-}
-
-function shortened(text, width) {
-  const most = Math.max(4, Math.floor(width / 7.5));
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
-}
-
-function fiveChart(five) {
-  const runs = five.rows.map((row) => row.name);
-  const scored = (score) =>
-    score && { value: score.score, low: score.score_low, high: score.score_high };
-  const mean = (found) => found && { value: found.mean, low: found.low, high: found.high };
-  const groups = [
-    ...Object.keys(five.rows[0].aspects).map((aspect) => ({
-      name: aspect,
-      values: five.rows.map((row) => scored(row.aspects[aspect])),
-    })),
-    { name: "mean of the five", values: five.rows.map((row) => mean(row.mean_of_aspects)) },
-  ];
-  const ends = groups
-    .flatMap(({ values }) =>
-      values.slice(0, MOST_RUNS).flatMap((one) => [one?.value, one?.low, one?.high]),
-    )
-    .filter((end) => typeof end === "number");
-  const ticks = ends.length ? roundTicks(Math.min(...ends), Math.max(...ends), 5) : [0, 5];
-  return groupedChart(
-    `Five aspects of ${five.dataset}, with 95 % intervals; the axis does not begin at 0`,
-    runs,
-    groups,
-    ticks,
-    `score, 0 to 5; judge ${five.judge}`,
-    (number, scale, { value, low, high }, y) => [
-      ...intervalLine(number, scale, low, high, y),
-      mark(number, scale(value), y),
-    ],
-  );
-}
-
-function typeBars(one) {
-  const percent = one.aspect === "qa";
-  const value = (score) =>
-    score &&
-    (percent
-      ? { value: score.accuracy, low: score.low, high: score.high }
-      : { value: score.score, low: score.score_low, high: score.score_high });
-  const groups = typesOf(one).map((type) => ({
-    name: type,
-    values: one.rows.map((row) => value(scoreOf(row, type))),
-  }));
-  const title = `${one.dataset}, split ${one.split}: ${percent ? "accuracy" : one.aspect} by type, with 95 % intervals`;
-  const unit = `${percent ? "percent" : "score, 0 to 5"}; judge ${one.judge}`;
-  return groupedChart(
-    title,
-    one.rows.map((row) => row.name),
-    groups,
-    percent ? [0, 25, 50, 75, 100] : [0, 1, 2, 3, 4, 5],
-    unit,
-    (number, scale, estimate, y) => [
-      draw("rect", {
-        class: `series s${number}`,
-        x: scale(0),
-        y: y - 5,
-        width: scale(estimate.value) - scale(0),
-        height: 10,
-      }),
-      ...intervalLine("-bar", scale, estimate.low, estimate.high, y),
-    ],
   );
 }

@@ -4,24 +4,21 @@ const TALL = 240;
 const [LEFT, RIGHT, BELOW, ABOVE] = [64, 26, 40, 10];
 
 function curvesSection(curves) {
-  const runs = Object.keys(curves);
+  const runs = order.filter((run) => run in curves);
   if (!runs.length) return null;
-  const lines = (key) =>
-    runs.slice(0, MOST_RUNS).map((run) => thinned(curves[run].step, curves[run][key]));
-  const validated = runs.some((run) => curves[run].val?.some((value) => value !== null));
   return make(
     "section",
     { id: "training", "aria-labelledby": "training-head" },
     make("h2", { id: "training-head" }, "Training"),
-    curveChart(
-      "Training loss; long runs are drawn as means over neighbouring steps",
-      runs,
-      lines("loss"),
-      "loss",
+    make(
+      "p",
+      {},
+      "Of each run’s first seed. Long curves are thinned: a point is the mean over neighbouring steps.",
     ),
-    validated ? curveChart("Validation loss", runs, lines("val"), "validation loss") : null,
-    curveChart("Learning rate", runs, lines("lr"), "learning rate"),
-    curveTable(curves),
+    curveChart(curves, runs, "loss", "Training loss", "loss"),
+    curveChart(curves, runs, "val", "Validation loss", "validation loss"),
+    curveChart(curves, runs, "lr", "Learning rate", "learning rate"),
+    curveTable(curves, runs),
   );
 }
 
@@ -39,12 +36,20 @@ function thinned(steps, values) {
   );
 }
 
-function curveChart(title, runs, lines, unit) {
-  const all = lines.flat();
+// Null where nothing was logged.
+function curveChart(curves, runs, key, title, unit) {
+  const names = runs.filter((run) => curves[run][key]?.some(Number.isFinite));
+  const lines = markedRuns(names).map((run) => ({
+    number: numberOf(run),
+    points: thinned(curves[run].step, curves[run][key]),
+  }));
+  const all = lines.flatMap(({ points }) => points);
   if (!all.length) return null;
+  const ends = names.map((run) => `${run} ${shortNumber(lastOf(curves[run][key]))}`);
+  const numbers = `Final values: ${ends.join("; ")}.`;
   const [xs, ys] = [0, 1].map((axis) => all.map((point) => point[axis]));
   const down = roundTicks(Math.min(...ys), Math.max(...ys), 5);
-  return chart(title, runs, TALL, (width) => {
+  return chart({ title, names, numbers, height: TALL }, (width) => {
     const across = roundTicks(Math.min(...xs), Math.max(...xs), width < 500 ? 3 : 6);
     const x = linear(across[0], across.at(-1), LEFT, width - RIGHT);
     const y = linear(down[0], down.at(-1), TALL - BELOW, ABOVE);
@@ -55,13 +60,12 @@ function curveChart(title, runs, lines, unit) {
       ),
       ...down.map((tick) => label(LEFT - 6, y(tick) + 4, shortNumber(tick), "end")),
       label((LEFT + width) / 2, TALL - 6, `step; upwards: ${unit}`, "middle"),
-      ...lines.flatMap((points, number) => curve(points, number, x, y)),
+      ...lines.flatMap(({ points, number }) => curve(points, number, x, y)),
     ];
   });
 }
 
 function curve(points, number, x, y) {
-  if (!points.length) return [];
   const path = points.map(([step, value]) => `${x(step)} ${y(value)}`).join("L");
   const marked = points.length > 30 ? points.slice(-1) : points;
   return [
@@ -71,24 +75,28 @@ function curve(points, number, x, y) {
 }
 
 function shortNumber(value) {
-  return value !== 0 && Math.abs(value) < 0.001 ? value.toExponential() : String(value);
+  const short = Number(value.toPrecision(4));
+  return short !== 0 && Math.abs(short) < 0.001 ? short.toExponential() : String(short);
 }
 
-function curveTable(curves) {
-  const last = (values) => values?.findLast((value) => value !== null) ?? null;
-  return table(
-    "The last logged values of each training",
+function lastOf(values) {
+  return values?.findLast(Number.isFinite) ?? null;
+}
+
+function curveTable(curves, runs) {
+  return longTable(
+    "The last logged values of each run’s first seed",
     [
       { text: "run" },
       { text: "step", number: true },
       { text: "loss", number: true },
       { text: "validation loss", number: true },
     ],
-    Object.entries(curves).map(([run, one]) => [
+    runs.map((run) => [
       run,
-      count(last(one.step)),
-      fixed(last(one.loss), 4),
-      fixed(last(one.val), 4),
+      count(lastOf(curves[run].step)),
+      fixed(lastOf(curves[run].loss), 4),
+      fixed(lastOf(curves[run].val), 4),
     ]),
   );
 }

@@ -75,7 +75,9 @@ function videoOf(path) {
   return player;
 }
 
+// A lost answer has no verdict: that it is lost is said once.
 function answerCard(part, run, one) {
+  const overlap = overlapText(one);
   return make(
     "article",
     { class: "answer" },
@@ -88,8 +90,10 @@ function answerCard(part, run, one) {
             ? null
             : said("p", one.pred2, { class: "text pred", "aria-label": "to the other wording" }),
         ],
-    make("p", { class: "soft" }, overlapText(one)),
-    Object.entries(one.verdicts).map(([key, verdict]) => verdictBox(part, key, verdict)),
+    overlap ? make("p", { class: "soft" }, overlap) : null,
+    one.lost === null
+      ? Object.entries(one.verdicts).map(([key, verdict]) => verdictBox(part, key, verdict))
+      : null,
   );
 }
 
@@ -99,14 +103,14 @@ function overlapText(one) {
   else if (one.finish) parts.push(`finish: ${one.finish}`);
   if (one.exact !== null) parts.push(one.exact ? "exact match" : "no exact match");
   if (one.f1 !== null) parts.push(`F1 ${one.f1.toFixed(2)}`);
-  if (one.seeds > 1) parts.push(seedsText(one));
   return parts.join(" · ");
 }
 
-function seedsText(one) {
-  return one.right_seeds === null
-    ? `first of ${one.seeds} seeds`
-    : `${one.right_seeds} of ${one.seeds} seeds right`;
+// Of the run's judged seeds; one alone is the verdict that stands there anyhow.
+function seedsText({ judged_seeds: judged, right_seeds: right }) {
+  if (!(judged > 1)) return null;
+  const words = isNumber(right) ? `${right} of ${judged} seeds right` : `first of ${judged} seeds`;
+  return make("p", { class: "soft" }, words);
 }
 
 function verdictBox(part, key, verdict) {
@@ -127,6 +131,7 @@ function verdictBox(part, key, verdict) {
       make("span", { class: verdictClass(verdict) }, verdictText(verdict)),
       make("span", { class: "soft" }, ` ${keyLabel(part, key)}`),
     ),
+    seedsText(verdict),
     verdict.reason ? said("p", verdict.reason, { class: "soft text" }) : null,
     reply,
   );

@@ -82,6 +82,15 @@ function table(caption, head, rows) {
   );
 }
 
+const LONG = 12; // rows that a reader takes in at once
+
+// Longer tables stand folded.
+function longTable(caption, head, rows) {
+  if (rows.length <= LONG) return table(caption, head, rows);
+  const summary = make("summary", {}, `${caption.split(". ")[0]} (${count(rows.length)} rows)`);
+  return make("details", {}, summary, table(caption, head, rows));
+}
+
 function choice(label, name, options, chosen, changed) {
   const select = make(
     "select",

@@ -1,4 +1,15 @@
-// The controls above the list. They are made once a part, so that the focus stays where it is.
+// The controls above the list. They are made once a part, so that the focus stays where it is; the
+// choice of the part is made once for all, and works where a part cannot be read.
+
+function partChoice(view) {
+  const options = view.parts.map((part) => [partName(part), `${part.dataset}, ${part.split}`]);
+  return choice("benchmark", "part", options, "", (value) => go({ ...NOTHING, part: value }));
+}
+
+// What links call it: keys may change when a report is built again.
+function partName({ dataset, split }) {
+  return `${dataset}/${split}`;
+}
 
 function buildFilters(view, part, index) {
   const keys = keysOf(index);
@@ -7,13 +18,6 @@ function buildFilters(view, part, index) {
   const types = index.types.filter((type) => type !== "").map((type) => [type, type]);
   view.part = part;
   view.controls = {
-    part: choice(
-      "benchmark",
-      "part",
-      view.parts.map((one) => [one.key, `${one.dataset}, ${one.split}`]),
-      part.key,
-      (value) => go({ ...NOTHING, part: value }),
-    ),
     key: choice(
       "verdict",
       "key",
@@ -22,25 +26,26 @@ function buildFilters(view, part, index) {
       (value) => go({ key: value, outcome: "", judge: "", sample: "", page: "" }),
     ),
     type: types.length ? choice("type", "type", [["", "any"], ...types], "", set("type")) : null,
-    run: choice("run", "run", [["", "any"], ...runs], "", set("run")),
     outcome: choice("with the verdict", "outcome", [["", "any"]], "", set("outcome")),
+    judge: choice("judge disagrees with", "judge", [["", "–"]], "", set("judge")),
+    run: choice("… of the run", "run", [["", "any"], ...runs], "", set("run")),
     a:
       runs.length > 1
         ? choice("verdicts differ between", "a", [["", "–"], ...runs], "", set("a"))
         : null,
     b: runs.length > 1 ? choice("and", "b", [["", "–"], ...runs], "", set("b")) : null,
-    judge: choice("judge disagrees with", "judge", [["", "–"]], "", set("judge")),
     text: searchBox(),
   };
-  view.filters.replaceChildren(
+  view.far = make("p", { class: "soft hint" }, `Two scores differ when they are ${FAR} or more apart.`);
+  view.own.replaceChildren(
     ...Object.values(view.controls).filter(Boolean),
     shownRuns(view, part),
     make(
       "button",
-      { type: "button", click: () => go({ ...NOTHING, part: part.key }) },
+      { type: "button", click: () => go({ ...NOTHING, part: partName(part) }) },
       "clear filters",
     ),
-    make("p", { class: "soft hint" }, `Two scores differ when they are ${FAR} or more apart.`),
+    view.far,
   );
 }
 
@@ -77,19 +82,38 @@ function shownRuns(view, part) {
 
 function updateFilters(view, index, state) {
   const { controls, part } = view;
-  const [aspect] = state.key.split(" ").slice(-1);
-  const others = keysOf(index).filter((key) => key !== state.key && key.endsWith(` ${aspect}`));
+  const outcomes = outcomesOf(index, state.key);
+  const others = otherJudges(index, state.key);
   setOptions(controls.outcome, [
     ["", "any"],
-    ...outcomesOf(index, state.key).map((name) => [name, OUTCOMES[name][0]]),
+    ...outcomes.map((name) => [name, OUTCOMES[name][0]]),
   ]);
   setOptions(controls.judge, [["", "–"], ...others.map((key) => [key, keyLabel(part, key)])]);
   controls.judge.hidden = others.length === 0;
   for (const [name, control] of Object.entries(controls)) {
     const field = control?.querySelector("select, input");
     if (field && field.value !== state[name]) field.value = state[name];
+    if (field) field.disabled = countsForNothing(name, state);
   }
   for (const box of view.boxes) box.checked = state.show.includes(box.value);
+  view.far.hidden = !outcomes.some((name) => name === "low" || name === "high");
+  const used = filtersInUse(state);
+  view.fold.firstChild.textContent = used ? `Filters (${used} in use)` : "Filters";
+}
+
+// The same aspect by other judges.
+function otherJudges(index, key) {
+  const [aspect] = key.split(" ").slice(-1);
+  return keysOf(index).filter((other) => other !== key && other.endsWith(` ${aspect}`));
+}
+
+// A run filters nothing without a verdict to find, the second of two runs nothing without a first.
+function countsForNothing(name, { outcome, judge, a }) {
+  return (name === "run" && !outcome && !judge) || (name === "b" && !a);
+}
+
+function filtersInUse({ type, outcome, judge, a, b, text }) {
+  return [type, outcome, judge, a && b, text].filter(Boolean).length;
 }
 
 function setOptions(control, options) {

@@ -26,6 +26,11 @@ function markText(character) {
 
 // Which outcomes occur at all under a verdict's name.
 function outcomesOf(index, key) {
+  index.outcomes ??= {};
+  return (index.outcomes[key] ??= findOutcomes(index, key));
+}
+
+function findOutcomes(index, key) {
   const seen = new Set();
   for (const marks of Object.values(index.marks)) {
     for (const character of marks[key] ?? "") seen.add(character);

@@ -7,7 +7,9 @@ function listOf(view, index, state) {
     .slice(page * PAGE, (page + 1) * PAGE)
     .map((at) => listRow(view, index, state, at));
   const typed = index.types.some((type) => type !== "");
-  const heads = ["question", "video", ...(typed ? ["type"] : []), ...state.show];
+  const videos = withVideos(state) ? ["video"] : [];
+  const pages = Math.ceil(view.found.length / PAGE);
+  const heads = ["question", ...videos, ...(typed ? ["type"] : []), ...state.show];
   return [
     make(
       "div",
@@ -32,15 +34,21 @@ function listOf(view, index, state) {
         make("tbody", {}, rows),
       ),
     ),
-    pager(page, Math.ceil(view.found.length / PAGE)),
+    ...(pages > 1 ? [pager(page, pages)] : []),
   ];
 }
 
+// With more runs there is no room; the sample in full names its video.
+function withVideos(state) {
+  return state.show.length <= 2;
+}
+
 function listRow(view, index, state, at) {
+  const href = hashOf({ ...state, sample: index.ids[at], page: "" });
   const link = make(
     "a",
     {
-      href: hashOf({ ...state, sample: index.ids[at], page: "" }),
+      href,
       "aria-current": at === view.at ? "true" : null,
     },
     index.ids[at],
@@ -48,12 +56,21 @@ function listRow(view, index, state, at) {
   const type = index.types[index.type[at]];
   return make(
     "tr",
-    { class: at === view.at ? "current" : null },
+    { class: at === view.at ? "current" : null, click: (event) => openRow(view, href, event) },
     make("th", { scope: "row" }, link),
-    make("td", {}, clamped(index.videos[index.video[at]])),
+    withVideos(state) ? make("td", {}, clamped(index.videos[index.video[at]])) : null,
     index.types.some((one) => one !== "") ? make("td", {}, clamped(type)) : null,
     state.show.map((run) => make("td", {}, markBadge(index.marks[run]?.[state.key]?.[at] ?? " "))),
   );
+}
+
+// Anywhere in the row. Where the sample stands below the list, the page goes there.
+function openRow(view, href, event) {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  view.tapped = true;
+  if (location.hash === href) revealTapped(view);
+  else location.hash = href;
 }
 
 // Long names take two lines here, and are read in full when pointed at.
@@ -84,6 +101,7 @@ function pager(page, pages) {
       "button",
       {
         type: "button",
+        "data-keep": name,
         disabled: !able,
         click: () => go({ page: String(target + 1), sample: "" }),
       },

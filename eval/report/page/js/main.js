@@ -32,27 +32,43 @@ function contentsOf(sections) {
       make(
         "li",
         {},
-        make("a", { href: `#${section.id}` }, section.querySelector("h2").textContent),
+        make(
+          "a",
+          { href: `#${section.id}`, click: (event) => goTo(section, event) },
+          section.querySelector("h2").textContent,
+        ),
       ),
     ),
   );
 }
 
+// The address keeps what the sample browser shows.
+function goTo(section, event) {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const head = section.querySelector("h2");
+  head.tabIndex = -1;
+  head.focus({ preventScroll: true });
+  section.scrollIntoView();
+}
+
 function showReport(report) {
+  orderRuns(report);
   document.title = report.title;
   byId("title").textContent = report.title;
   byId("lead").append(...leadText(report));
   const sections = [
     resultsSection(report),
     differencesSection(report),
+    samplesSection(report.parts),
     coverageSection(report),
     agreementSection(report),
     curvesSection(report.curves),
     costSection(report),
     fingerprintsSection(report),
-    samplesSection(report.parts),
   ].filter(Boolean);
   byId("contents").append(contentsOf(sections));
+  document.querySelector(".skip").addEventListener("click", (event) => goTo(sections[0], event));
   document.querySelector("main").replaceChildren(...sections);
   if (!isState(location.hash)) byId(location.hash.slice(1))?.scrollIntoView();
 }

@@ -1,5 +1,7 @@
 // The numbers: a section a benchmark, with the paper's rows beside ours.
 
+const FIVE = ["correctness", "detail", "context", "temporal", "consistency"];
+
 function resultsSection(report) {
   const section = make(
     "section",
@@ -20,21 +22,21 @@ function resultsSection(report) {
 }
 
 function datasetResults(report, dataset) {
-  const tables = report.tables.filter((one) => one.dataset === dataset);
-  const box = make("section", {}, make("h3", {}, dataset));
-  for (const one of tables.filter((each) => each.aspect === "qa")) {
-    box.append(...accuracyTable(one), typeBars(one));
-  }
-  for (const scored of groupedByJudge(tables.filter((each) => each.aspect !== "qa"))) {
-    const five = report.five.find(
-      (one) =>
-        one.dataset === dataset && one.judge_slug === scored[0].judge_slug && one.rows.length,
-    );
-    box.append(...(five ? fiveResults(five, scored) : [scoreTable(scored)]));
-    box.append(...scored.filter((one) => typesOf(one).length > 1).map(typeBars));
-  }
-  box.append(...publishedRows(report.published, dataset));
-  return box;
+  const tables = report.tables
+    .filter((one) => one.dataset === dataset)
+    .map((one) => ({ ...one, rows: inOrder(one.rows) }));
+  return make(
+    "section",
+    {},
+    make("h3", {}, dataset),
+    tables
+      .filter((one) => one.aspect === "qa")
+      .flatMap((one) => [...refusals(one), accuracyTable(one), typeBars(one)]),
+    groupedByJudge(tables.filter((one) => one.aspect !== "qa")).flatMap((scored) =>
+      scoredResults(report, scored),
+    ),
+    publishedRows(report.published, dataset),
+  );
 }
 
 function groupedByJudge(tables) {
@@ -43,10 +45,29 @@ function groupedByJudge(tables) {
   );
 }
 
-// Every type, and all questions where that says something more.
+// All scored aspects of one dataset and judge.
+function scoredResults(report, scored) {
+  const [{ dataset, judge_slug: slug }] = scored;
+  const five = report.five.find(
+    (one) => one.dataset === dataset && one.judge_slug === slug && one.rows.length,
+  );
+  const ordered = five && { ...five, rows: inOrder(five.rows) };
+  return [
+    ...scored.flatMap(refusals),
+    ...(five ? [fiveTable(ordered, scored), fiveChart(ordered)] : [scoreTable(scored)]),
+    ...scored
+      .filter((one) => typesOf(one).length > 1)
+      .flatMap((one) => [scoredTypesTable(one), typeBars(one)]),
+  ];
+}
+
+// All questions and every type; of a single type that all questions have, only it.
 function typesOf(one) {
-  const types = unique(one.rows.flatMap((row) => Object.keys(row.types)));
-  return types.includes("all") ? types : [...types, "all"];
+  const types = unique(one.rows.flatMap((row) => Object.keys(row.types))).filter(
+    (type) => type !== "all",
+  );
+  const whole = (row) => row.types[types[0]]?.asked === row.all.asked;
+  return types.length === 1 && one.rows.every(whole) ? types : ["all", ...types];
 }
 
 function scoreOf(row, type) {
@@ -54,30 +75,42 @@ function scoreOf(row, type) {
 }
 
 function accuracyTable(one) {
-  const types = typesOf(one);
-  const judged = (text) => ({ text, note: one.judge, number: true });
-  const alone = (text) => ({ text, note: "no judge", number: true });
+  const [lead, ...types] = typesOf(one);
   const several = types.length > 1;
+  const judged = (text) => ({ text, note: one.judge, number: true });
   const head = [
     { text: "run" },
     { text: "seeds", number: true },
-    ...types.map((type) => judged(`${type} %`)),
-    ...(several ? [judged("mean of types %")] : []),
+    judged(`${lead} %`),
     judged("score, 0 to 5"),
-    alone("exact match %"),
-    alone("token F1 %"),
+    ...(several ? [judged("mean of types %")] : []),
+    ...types.map((type) => judged(`${type} %`)),
+    ...overlapHeads(),
   ];
   const rows = one.rows.map((row) => [
     row.name,
     seedsCell(row),
-    ...types.map((type) => percentCell(scoreOf(row, type))),
+    leadCell(row, percentCell(scoreOf(row, lead))),
+    withInterval(row.all.score, row.all.score_low, row.all.score_high, 2),
     ...(several ? [fixed(row.macro, 1)] : []),
-    scoreCell(row.all),
-    fixed(row.all.exact, 1),
-    fixed(row.all.f1, 1),
+    ...types.map((type) => percentCell(scoreOf(row, type))),
+    ...overlapCells(row.all),
   ]);
   const caption = `${one.dataset}, split ${one.split}: accuracy in percent by type of question, judge ${one.judge}`;
-  return [...refusals(one), table(caption, head, rows)];
+  return table(caption, head, rows);
+}
+
+function overlapHeads(split) {
+  const of = split ? ` (${split})` : "";
+  return [`exact match %${of}`, `token F1 %${of}`].map((text) => ({
+    text,
+    note: "no judge",
+    number: true,
+  }));
+}
+
+function overlapCells(score) {
+  return [fixed(score?.exact, 1), fixed(score?.f1, 1)];
 }
 
 // How many of a run's seeds were judged.
@@ -85,12 +118,28 @@ function seedsCell({ seeds, of_seeds: all = seeds }) {
   return seeds === all ? count(seeds) : `${count(seeds)} of ${count(all)}`;
 }
 
+// A row whose numbers are withheld says so where the first would stand.
+function leadCell(row, cell) {
+  return row.refused ? "no score" : cell;
+}
+
 function percentCell(score) {
-  return score ? withInterval(score.accuracy, score.low, score.high, 1) : [DASH];
+  return score
+    ? [...withInterval(score.accuracy, score.low, score.high, 1), partly(score)]
+    : DASH;
 }
 
 function scoreCell(score) {
-  return score ? withInterval(score.score, score.score_low, score.score_high, 2) : [DASH];
+  return score
+    ? [...withInterval(score.score, score.score_low, score.score_high, 2), partly(score)]
+    : DASH;
+}
+
+// What a number rests on, where that is not all that was asked.
+function partly({ asked, judged }) {
+  return judged < asked
+    ? make("small", {}, ` (${count(judged)} of ${count(asked)} judged)`)
+    : null;
 }
 
 function refusals(one) {
@@ -106,44 +155,102 @@ function refusals(one) {
     );
 }
 
+function rowOf(one, name) {
+  return one.rows.find((row) => row.name === name);
+}
+
+// Exact match and F1 of every split: aspects of one split share their answers.
+function splitOverlaps(tables) {
+  const splits = unique(tables.map((one) => one.split));
+  const answered = (split, name) =>
+    tables.filter((one) => one.split === split).find((one) => rowOf(one, name));
+  return {
+    heads: splits.flatMap((split) => overlapHeads(splits.length > 1 ? split : "")),
+    cells: (name) =>
+      splits.flatMap((split) => {
+        const one = answered(split, name);
+        return overlapCells(one && rowOf(one, name).all);
+      }),
+  };
+}
+
 // Scores of aspects that were not all judged: a column each.
 function scoreTable(tables) {
-  const names = unique(tables.flatMap((one) => one.rows.map((row) => row.name)));
-  const row = (one, name) => one.rows.find((each) => each.name === name);
+  const names = unique(inOrder(tables.flatMap((one) => one.rows)).map((row) => row.name));
+  const overlaps = splitOverlaps(tables);
   const head = [
     { text: "run" },
+    { text: "seeds", number: true },
     ...tables.map((one) => ({
       text: `${one.aspect} (${one.split})`,
       note: one.judge,
       number: true,
     })),
+    ...overlaps.heads,
   ];
-  const rows = names.map((name) => [name, ...tables.map((one) => scoreCell(row(one, name)?.all))]);
-  const caption = `${tables[0].dataset}: scores, 0 to 5, judge ${tables[0].judge}`;
-  return make("div", {}, tables.flatMap(refusals), table(caption, head, rows));
+  const rows = names.map((name) => [
+    name,
+    seedsCell(fewestSeeds(tables.map((one) => rowOf(one, name)).filter(Boolean))),
+    ...tables.map((one) => scoredCell(rowOf(one, name))),
+    ...overlaps.cells(name),
+  ]);
+  return table(`${tables[0].dataset}: scores, 0 to 5, judge ${tables[0].judge}`, head, rows);
 }
 
-function fiveResults(five, tables) {
-  const aspects = Object.keys(five.rows[0].aspects);
+function fewestSeeds(rows) {
+  return rows.reduce((fewest, row) => (row.seeds < fewest.seeds ? row : fewest));
+}
+
+function scoredCell(row) {
+  return row ? leadCell(row, scoreCell(row.all)) : DASH;
+}
+
+function scoredTypesTable(one) {
+  const types = typesOf(one);
+  const head = [
+    { text: "run" },
+    ...types.map((text) => ({ text, note: one.judge, number: true })),
+  ];
+  const rows = one.rows.map((row) => [
+    row.name,
+    ...types.map((type) => scoreCell(scoreOf(row, type))),
+  ]);
+  const caption = `${one.dataset}, split ${one.split}: ${one.aspect}, 0 to 5, by type of question, judge ${one.judge}`;
+  return table(caption, head, rows);
+}
+
+function fiveTable(five, tables) {
+  const overlaps = splitOverlaps(tables);
   const judged = (text) => ({ text, note: five.judge, number: true });
   const head = [
     { text: "run" },
     { text: "seeds", number: true },
-    ...aspects.map(judged),
+    ...FIVE.map(judged),
     judged("mean of the five"),
     judged("mean over questions"),
+    ...overlaps.heads,
   ];
   const rows = five.rows.map((row) => [
-    row.name,
-    count(row.seeds),
-    ...aspects.map((aspect) => scoreCell(row.aspects[aspect])),
+    [row.name, missingAspects(row)],
+    seedsCell(row),
+    ...FIVE.map((aspect) => {
+      const one = tables.find((each) => each.aspect === aspect);
+      const refused = one && rowOf(one, row.name)?.refused;
+      return leadCell({ refused }, scoreCell(row.aspects[aspect]));
+    }),
     meanCell(row.mean_of_aspects),
     meanCell(row.question_weighted),
+    ...overlaps.cells(row.name),
   ]);
   const caption = `${five.dataset}: scores of the five aspects, 0 to 5, judge ${five.judge}`;
-  return [...tables.flatMap(refusals), table(caption, head, rows), fiveChart(five)];
+  return table(caption, head, rows);
+}
+
+function missingAspects(row) {
+  const missing = FIVE.filter((aspect) => !row.aspects[aspect]);
+  return missing.length ? make("small", {}, ` not judged for: ${missing.join(", ")}`) : null;
 }
 
 function meanCell(estimate) {
-  return estimate ? withInterval(estimate.mean, estimate.low, estimate.high, 2) : [DASH];
+  return estimate ? withInterval(estimate.mean, estimate.low, estimate.high, 2) : DASH;
 }

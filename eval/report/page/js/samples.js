@@ -14,6 +14,7 @@ function samplesSection(parts) {
       "aria-label": "filters",
       submit: (event) => event.preventDefault(),
     }),
+    own: make("div", { class: "own" }), // controls of the part
     told: make("p", { id: "found", role: "status", "aria-live": "polite" }),
     list: make("div", { class: "list", tabindex: "-1" }),
     detail: make("article", {
@@ -22,6 +23,11 @@ function samplesSection(parts) {
       "aria-label": "the chosen question",
     }),
   };
+  view.box = make("div", { class: "browser" }, view.list, view.detail);
+  view.partChoice = partChoice(view);
+  view.filters.append(view.partChoice, view.own);
+  view.fold = make("details", { class: "fold" }, make("summary", {}, "Filters"), view.filters);
+  foldWhereNarrow(view.fold);
   const section = make(
     "section",
     { id: "samples", "aria-labelledby": "samples-head", keydown: (event) => onKey(view, event) },
@@ -33,16 +39,32 @@ function samplesSection(parts) {
       make("kbd", {}, "j"),
       " and ",
       make("kbd", {}, "k"),
-      " (in the list also the arrows) go to the next and " +
-        "the previous question. The address of this page always leads back to what it shows.",
+      " (in the list also the arrows) go to the next and the previous question, with the focus in " +
+        "this section. The address of this page always leads back to what it shows.",
     ),
-    view.filters,
+    view.fold,
     view.told,
-    make("div", { class: "browser" }, view.list, view.detail),
+    view.box,
   );
   addEventListener("hashchange", () => isState(location.hash) && show(view));
   show(view).then(() => location.hash.includes("=") && reveal(view));
   return section;
+}
+
+const NARROW = matchMedia("(max-width: 60rem)"); // the list above the sample, as in report.css
+
+function foldWhereNarrow(fold) {
+  const follow = () => {
+    fold.open = !NARROW.matches;
+  };
+  NARROW.addEventListener("change", follow);
+  follow();
+}
+
+// After a row was chosen by hand.
+function revealTapped(view) {
+  if (view.tapped && NARROW.matches) view.detail.scrollIntoView();
+  view.tapped = false;
 }
 
 // A link to a sample begins there.
@@ -54,8 +76,10 @@ function reveal(view) {
 // Draw what the address says.
 async function show(view) {
   const turn = ++view.drawn;
+  view.box.setAttribute("aria-busy", "true");
   const wanted = readState();
-  const part = view.parts.find(({ key }) => key === wanted.part) ?? view.parts[0];
+  const part = view.parts.find((one) => partName(one) === wanted.part) ?? view.parts[0];
+  view.partChoice.querySelector("select").value = partName(part);
   try {
     const index = await load(`${part.key}-index`);
     if (turn !== view.drawn) return; // another address by now
@@ -70,29 +94,44 @@ async function show(view) {
     redraw(view.list, listOf(view, index, state), "[aria-current]");
     scrollList(view.list, top);
     await showDetail(view, part, index, state, turn);
+    if (turn === view.drawn) revealTapped(view);
   } catch (error) {
     if (turn !== view.drawn) return;
+    Object.assign(view, { part: null, index: null, asked: null });
+    view.own.replaceChildren();
+    view.told.textContent = "";
     view.list.replaceChildren(make("p", { class: "problem", role: "alert" }, error.message));
     view.detail.replaceChildren();
+  } finally {
+    if (turn === view.drawn) view.box.removeAttribute("aria-busy");
   }
 }
 
-// New contents; a focus that was inside stays inside.
+// New contents. A focus that was inside stays inside: on the same button while it can be pressed.
 function redraw(box, contents, within) {
-  const focused = box.contains(document.activeElement);
+  const focused = box.contains(document.activeElement) ? document.activeElement : null;
   box.replaceChildren(...contents);
-  if (focused)
-    ((within && box.querySelector(within)) ?? box).focus({ preventScroll: within === undefined });
+  if (!focused) return;
+  const { keep } = focused.dataset;
+  const button = [...box.querySelectorAll("button:enabled")].find((one) => one.dataset.keep === keep);
+  if (keep && button) button.focus({ preventScroll: true });
+  else ((within && box.querySelector(within)) ?? box).focus({ preventScroll: !within });
 }
 
 // The state with everything that is not said, or not there, at its default.
 function settled(state, part, index) {
   const keys = keysOf(index);
+  const key = keys.includes(state.key) ? state.key : (keys[0] ?? "");
   const known = state.show.filter((run) => part.runs.includes(run));
+  const among = (name, values) => (values.includes(state[name]) ? state[name] : "");
   return {
     ...state,
-    part: part.key,
-    key: keys.includes(state.key) ? state.key : keys[0],
+    part: partName(part),
+    key,
+    type: among("type", index.types),
+    outcome: among("outcome", outcomesOf(index, key)),
+    judge: among("judge", otherJudges(index, key)),
+    ...{ run: among("run", part.runs), a: among("a", part.runs), b: among("b", part.runs) },
     show: known.length ? known : part.runs.slice(0, MOST_SHOWN),
   };
 }
@@ -156,6 +195,7 @@ function detailHead(view, index, state) {
       "button",
       {
         type: "button",
+        "data-keep": name,
         "aria-keyshortcuts": key,
         disabled: neighbour(view, by) === undefined,
         click: () => walk(view, index, by),
@@ -189,7 +229,7 @@ function neighbour(view, by) {
 
 function walk(view, index, by) {
   const at = neighbour(view, by);
-  if (at !== undefined) go({ sample: index.ids[at], page: "" });
+  if (at !== undefined) go({ part: partName(view.part), sample: index.ids[at], page: "" });
 }
 
 function onKey(view, event) {

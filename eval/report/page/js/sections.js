@@ -1,39 +1,65 @@
 // What the numbers rest on: differences, coverage, agreement of judges, cost, fingerprints.
 
 function differencesSection(report) {
-  const found = report.tables.flatMap((one) =>
-    one.differences.map((difference) => ({ one, difference })),
-  );
+  const found = [...report.tables.flatMap(tableDifferences), ...report.five.flatMap(meanDifferences)];
+  const ofAll = found.filter(({ type }) => type === "all");
   return titled("differences", "Differences between runs", found, () =>
-    table(
-      "The first run minus the second, paired question by question; 95 % interval by video. " +
-        "An interval that holds 0 means: these videos cannot tell the two apart",
-      [
-        { text: "comparison" },
-        { text: "benchmark" },
-        { text: "type" },
-        { text: "judge" },
-        { text: "points of accuracy", number: true },
-        { text: "points of score", number: true },
-        { text: "questions", number: true },
-      ],
-      found.map(({ one, difference: d }) => [
-        `${d.a} − ${d.b}`,
-        whichTable(one),
-        d.type,
-        one.judge,
-        withInterval(d.points, d.low, d.high, 1),
-        withInterval(d.score, d.score_low, d.score_high, 2),
-        count(d.questions),
-      ]),
-    ),
+    found.length <= LONG || !ofAll.length
+      ? differencesTable("", found)
+      : [differencesTable("", ofAll), differencesTable("By type as well: ", found)],
   );
 }
 
+function tableDifferences(one) {
+  return one.differences.map((d) => ({ ...d, which: whichTable(one), judge: one.judge }));
+}
+
+// Of the mean of the five aspects.
+function meanDifferences(five) {
+  return (five.differences ?? []).map(({ a, b, mean_of_aspects: mean, excludes_zero }) => ({
+    ...{ a, b, which: `${five.dataset}, mean of the five`, type: "all", judge: five.judge },
+    ...{ score: mean?.mean, score_low: mean?.low, score_high: mean?.high, excludes_zero },
+  }));
+}
+
+function differencesTable(before, found) {
+  return longTable(
+    `${before}The first run minus the second, paired question by question; 95 % interval by video. ` +
+      "An interval that holds 0 means: these videos cannot tell the two apart",
+    [
+      { text: "comparison" },
+      { text: "benchmark" },
+      { text: "type" },
+      { text: "judge" },
+      { text: "points of accuracy", number: true },
+      { text: "points of score", number: true },
+      { text: "interval excludes 0" },
+      { text: "questions", number: true },
+    ],
+    found.map((d) => [
+      `${d.a} − ${d.b}`,
+      d.which,
+      d.type,
+      d.judge,
+      withInterval(d.points, d.low, d.high, 2),
+      withInterval(d.score, d.score_low, d.score_high, 2),
+      { true: "yes", false: "no" }[excludesZero(d)] ?? DASH,
+      count(d.questions),
+    ]),
+  );
+}
+
+// Of the accuracy where there is one, else of the score; null without an interval.
+function excludesZero({ excludes_zero: told, low, high, score_low, score_high }) {
+  if (told !== undefined) return told;
+  const [from, to] = isNumber(low) ? [low, high] : [score_low, score_high];
+  return isNumber(from) ? from > 0 || to < 0 : null;
+}
+
 function coverageSection(report) {
-  const found = report.tables.flatMap((one) => one.rows.map((row) => ({ one, row })));
-  return titled("coverage", "Coverage and losses", found, () =>
-    table(
+  const found = report.tables.flatMap((one) => inOrder(one.rows).map((row) => ({ one, row })));
+  return titled("coverage", "Coverage and losses", found, () => [
+    longTable(
       "Questions. One counts as judged when the answers of all seeds were. A lost question had no answer, " +
         "a failure no usable verdict; neither is counted as wrong",
       [
@@ -52,22 +78,57 @@ function coverageSection(report) {
         row.name,
         whichTable(one),
         one.judge,
-        count(row.all.asked),
-        count(row.all.judged),
-        row.all.asked ? fixed((100 * row.all.judged) / row.all.asked, 1) : DASH,
-        count(row.all.lost),
+        ...coverageCells(row.all),
         counted(row.lost),
         counted(row.all.failures),
         count(row.all.contradictions),
       ]),
     ),
+    typesCoverage(found),
+  ]);
+}
+
+function coverageCells({ asked, judged, lost }) {
+  const share = asked ? fixed((100 * judged) / asked, 1) : DASH;
+  return [count(asked), count(judged), share, count(lost)];
+}
+
+// Null where no question has a type.
+function typesCoverage(found) {
+  const rows = found.flatMap(({ one, row }) =>
+    Object.entries(row.types)
+      .filter(([type]) => type !== "all")
+      .map(([type, score]) => [
+        row.name,
+        whichTable(one),
+        one.judge,
+        type,
+        ...coverageCells(score),
+        counted(score.failures),
+      ]),
+  );
+  if (!rows.length) return null;
+  return longTable(
+    "The same by type of question",
+    [
+      { text: "run" },
+      { text: "benchmark" },
+      { text: "judge" },
+      { text: "type" },
+      { text: "asked", number: true },
+      { text: "judged", number: true },
+      { text: "judged %", number: true },
+      { text: "lost", number: true },
+      { text: "failures of the judge" },
+    ],
+    rows,
   );
 }
 
 function agreementSection(report) {
   return titled("agreement", "Agreement of judges", report.agreement, () =>
-    table(
-      "How far two judges say the same of the same answers",
+    longTable(
+      "How far two judges say the same of the same answers, those of one seed: the first that both judged",
       [
         { text: "judges" },
         { text: "benchmark" },
@@ -94,7 +155,7 @@ function agreementSection(report) {
 
 function costSection(report) {
   return titled("cost", "Cost", report.cost, () => [
-    table(
+    longTable(
       "What each evaluation took. An answer is truncated when it was cut at the most tokens allowed",
       [
         { text: "run" },
@@ -135,7 +196,7 @@ function secondsTable(seconds) {
 function fingerprintsSection(report) {
   const found = Object.entries(report.fingerprints);
   return titled("fingerprints", "Fingerprints", found, () =>
-    table(
+    longTable(
       "What the answers depend on. Two reports with the same fingerprints are about the same things",
       [{ text: "what" }, { text: "fingerprint" }],
       found.map(([what, value]) => [what, make("code", {}, value)]),

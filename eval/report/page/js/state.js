@@ -16,8 +16,11 @@ const NOTHING = {
   show: [],
 };
 
+let last = ""; // the newest such address: a link to a heading (#cost) changes nothing
+
 function readState() {
-  const given = new URLSearchParams(location.hash.slice(1));
+  if (isState(location.hash)) last = location.hash;
+  const given = new URLSearchParams(last.slice(1));
   const state = { ...NOTHING, show: given.getAll("show") };
   for (const name of Object.keys(NOTHING)) {
     if (name !== "show" && given.has(name)) state[name] = given.get(name);
@@ -30,7 +33,7 @@ function hashOf(state) {
   for (const [name, value] of Object.entries(state)) {
     for (const one of [value].flat()) if (one !== "") given.append(name, one);
   }
-  return `#${given}`;
+  return `#${given}`.replaceAll("%2F", "/");
 }
 
 // A new entry of the history; "hashchange" draws it.
