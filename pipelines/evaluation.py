@@ -44,9 +44,10 @@ class Judging:
         Raises:
             ConfigError: no such recipe, or a wrong one.
         """
+        asks = not self.estimate  # then a key that is missing is found before anything is answered
         configs = [load_recipe("judges", name, JudgeConfig) for name in self.judge.split()]
         return [
-            (make_judge(config, self.judge_cache, self.token_budget), config.reask_failed)
+            (make_judge(config, self.judge_cache, self.token_budget, asks), config.reask_failed)
             for config in configs
         ]
 

@@ -15,7 +15,7 @@ from eval.report.build import NamedRun, Part, build_report
 from features.config import Aspect
 from features.spec import SCHEMA_VERSION
 
-OFFLINE = JudgeRecord("offline", "offline-em-f1/2")
+OFFLINE = JudgeRecord("offline", "offline-em-f1-2")
 MODEL = JudgeRecord("endpoint", "some-model-2026", endpoint="localhost", rubric="ab" * 32)
 TEST = Part("demo", "test")
 

@@ -19,7 +19,7 @@ EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)></script><!--"
 RUNS = ["base", "RED-VILLM", f"run {EVIL}"]
 TYPES = ["colour", "motion", f"type {EVIL}"]
 OFFLINE, MODEL = "offline-0a", "some-model-1b"
-LABELS = {OFFLINE: "offline-em-f1/2", MODEL: "some-model-2026 (rubric 12345678)"}
+LABELS = {OFFLINE: "offline-em-f1-2", MODEL: "some-model-2026 (rubric 12345678)"}
 NUM_QA, NUM_FIVE, SHARD, FRAME_SHARD = 450, 60, 200, 32
 ASPECTS = ["correctness", "detail", "context", "temporal", "consistency"]
 CHINESE = "视频里的人在做什么"
@@ -100,6 +100,7 @@ def _report() -> Json:
         "agreement": [AGREEMENT],
         "curves": {run: _curve(at) for at, run in enumerate(RUNS[1:])},
         "cost": [_cost(run) for run in RUNS],
+        "warnings": ["left out: <b>some</b> run"],
         "fingerprints": {"base": "a" * 64, f"checkpoint of {RUNS[2]}": "b" * 64},
         "seconds": {"extract": 12.5, "train": 123.4},
         "parts": [

@@ -43,7 +43,7 @@ def test_report_json_has_the_numbers(tmp_path: Path) -> None:
     out = tmp_path / "out"
     report = build(runs, out, compare=[("b", "a")], seconds={"train": 1.26})
     assert report == json.loads((out / "report.json").read_text("utf-8"))
-    assert report["judge"] == "offline-em-f1/2"
+    assert report["judge"] == "offline-em-f1-2"
     assert report["split"] == "test"
     assert report["seconds"] == {"train": 1.3}
     assert report["fingerprints"].items() >= {
@@ -54,7 +54,7 @@ def test_report_json_has_the_numbers(tmp_path: Path) -> None:
         ("spec", "s"),
         ("features", "f"),
         ("annotations", "a1"),
-        ("judge offline-em-f1/2", OFFLINE.digest),
+        ("judge offline-em-f1-2", OFFLINE.digest),
     }
     (table,) = report["tables"]
     assert report["rows"] == table["rows"]
@@ -78,7 +78,7 @@ def test_report_json_has_the_numbers(tmp_path: Path) -> None:
         "run": "b",
         "dataset": "demo",
         "split": "test",
-        "judge": "offline-em-f1/2",
+        "judge": "offline-em-f1-2",
         "generate_s": 5.0,
         "new_tokens": 2 * 8 * 3,
         "truncated": 2,
@@ -108,7 +108,7 @@ def test_lost_questions_take_the_numbers_away_but_not_the_counts(tmp_path: Path)
     text = console.export_text()
     assert "\N{EN DASH} (2 of 3 judged)" in text
     assert "100.0 [100.0..100.0]" in text
-    assert "offline-em-f1/2" in text
+    assert "offline-em-f1-2" in text
 
 
 def test_types_by_number_get_names(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_one_type_stands_for_all_only_where_it_is_all(tmp_path: Path) -> None:
         console = Console(record=True, width=200, file=io.StringIO())
         console.print(terminal_table(report))
         shown = [
-            head.removesuffix(" %, offline-em-f1/2") for head in cells(text, "### demo, test")[0]
+            head.removesuffix(" %, offline-em-f1-2") for head in cells(text, "### demo, test")[0]
         ]
         return report["rows"][0], shown[2:-3], console.export_text()
 
@@ -252,7 +252,7 @@ def test_judges_never_share_a_table_and_their_agreement_is_said(tmp_path: Path) 
     judges = [(OFFLINE, exactly), (MODEL, other)]
     run = save_judged(tmp_path / "r", answer_rows(HALF), judges=judges)
     report = build([one("r", run)], tmp_path / "out")
-    labels = ["offline-em-f1/2", "some-model-2026 (rubric abababab)"]
+    labels = ["offline-em-f1-2", "some-model-2026 (rubric abababab)"]
     assert [table["judge"] for table in report["tables"]] == labels
     assert [table["rows"][0]["all"]["accuracy"] for table in report["tables"]] == [62.5, 50]
     (agreed,) = report["agreement"]
@@ -266,7 +266,7 @@ def test_judges_never_share_a_table_and_their_agreement_is_said(tmp_path: Path) 
     assert first[3:] == ["2.5", "24", "1", "0", "0"]
     assert second[3:] == ["", "", "", "56", "0"]  # said once: it was answered once
     heads = cells((tmp_path / "out/report.md").read_text("utf-8"), "### demo, test")[0]
-    assert all("offline-em-f1/2" in head or "no judge" in head for head in heads[2:])
+    assert all("offline-em-f1-2" in head or "no judge" in head for head in heads[2:])
     alone = build([one("r", run)], tmp_path / "out", judges=[MODEL.slug])
     assert [table["judge_slug"] for table in alone["tables"]] == [MODEL.slug]
     assert alone["agreement"] == []
@@ -305,7 +305,7 @@ def test_csv_and_markdown_parse_back_to_the_same_numbers(tmp_path: Path) -> None
     assert [line["refused"] for line in lines] == [""] * 3 + [report["rows"][1]["refused"]] * 3
     for line, (_, _, score) in zip(lines, wanted, strict=True):
         assert (line["dataset"], line["split"], line["aspect"]) == ("demo", "test", "qa")
-        assert line["judge"] == "offline-em-f1/2"
+        assert line["judge"] == "offline-em-f1-2"
         for key in ("asked", "accuracy", "low", "high", "score", "score_high", "exact", "f1"):
             assert (float(line[key]) if line[key] else None) == score[key]
     text = (out / "report.md").read_text("utf-8")

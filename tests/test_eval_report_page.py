@@ -307,6 +307,7 @@ def test_the_papers_rows_stand_beside_ours_as_printed(shown: Page) -> None:
         ["Of both tables.", "Table 1: of the first."],
     ]
     assert "It is not GPT" in shown.locator("#lead").inner_text()
+    assert "Warning: left out: <b>some</b> run" in shown.locator("#lead").inner_text()
 
 
 def test_the_rest_of_the_report_is_there(shown: Page) -> None:

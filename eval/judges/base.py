@@ -67,7 +67,7 @@ class JudgeRecord:
 
     kind: Literal["offline", "endpoint", "local", "replay"]
     name: str
-    """How it is called in tables: `offline-em-f1/2`, or the model (a local one with its digest)."""
+    """How it is called in tables: `offline-em-f1-2`, or the model (a local one with its digest)."""
     endpoint: str = ""
     """Host, port and path that were asked; never a key."""
     temperature: float = 0.0

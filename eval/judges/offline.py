@@ -16,7 +16,7 @@ class OfflineJudge:
     """
 
     def __init__(self, language: Literal["en", "zh"] = "en") -> None:
-        self.record = JudgeRecord("offline", "offline-em-f1/2", language=language)
+        self.record = JudgeRecord("offline", "offline-em-f1-2", language=language)
 
     def __call__(self, items: Sequence[JudgeItem]) -> list[Verdict]:
         """Judge all."""

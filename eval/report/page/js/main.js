@@ -21,6 +21,7 @@ function leadText(report) {
             "compared with GPT-judged ones.",
         )
       : null,
+    ...(report.warnings ?? []).map((text) => make("p", { class: "note" }, make("strong", {}, "Warning: "), text)),
   ].filter(Boolean);
 }
 
