@@ -35,7 +35,7 @@ JUDGING = $(if $(strip $(JUDGE)),--judge '$(JUDGE)') --judge_cache $(RUNS)/judge
 one_of = $(if $(strip $(CHECKPOINT)),--checkpoint '$(CHECKPOINT)',$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check data extract train eval reeval report export inspect rehearse gpu-check bench-extract bench-train bench-decode bench-report mini clean
+.PHONY: help setup demo test soak check data extract train eval reeval report export inspect rehearse gpu-check bench bench-extract bench-train bench-decode bench-report mini clean
 
 help: ## this list
 	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
@@ -111,6 +111,8 @@ bench-train: $(STAMP) ## a training step against its floor and transformers' Tra
 
 bench-decode: $(STAMP) ## answering a split together against one question at a time (10 minutes; QUICK=1)
 	@$(VENV)/bin/python -m benchmarks.decode $(if $(QUICK),--quick) $(ARGS)
+
+bench: bench-extract bench-train bench-decode bench-report ## all of these, one after the other
 
 bench-report: $(BROWSER) ## a report of 73,000 judged rows: seconds to build and to open (QUICK=1)
 	@$(VENV)/bin/python -m benchmarks.report $(if $(QUICK),--quick) $(ARGS)

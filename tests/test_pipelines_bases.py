@@ -86,7 +86,7 @@ def test_from_a_folder_to_a_score(
     assert all(f"licence of the {of} |" in card for of in ("base", "data", "code"))
     asked = ["eval", *where, "--checkpoint", str(run), "--max_new_tokens", "3"]
     assert main(asked) == 0
-    rows = (run / "eval" / "test" / "predictions.jsonl").read_text().splitlines()
+    rows = (run / "eval" / "demo" / "test" / "predictions.jsonl").read_text().splitlines()
     assert len(rows) == 8
     assert all(json.loads(row)["pred"] is not None for row in rows)
     assert main([*asked, "--prompt", "What? <image>{question}"]) == 2, "another prompt"
