@@ -121,7 +121,8 @@ def merge_parts(folder: Path, seconds: float = 0.0) -> None:
     if parts:
         rows = _all_rows(folder)
         text = "".join(to_line(rows[name]) for name in sorted(rows))
-        replace_file(folder / PREDICTIONS, text.encode(), "predictions")
+        data = text.encode(errors="backslashreplace")
+        replace_file(folder / PREDICTIONS, data, "predictions")
         for path in parts:
             path.unlink()
     if seconds:
@@ -129,7 +130,7 @@ def merge_parts(folder: Path, seconds: float = 0.0) -> None:
 
 
 def to_line(row: Mapping[str, Any]) -> str:
-    """As a line of a file."""
+    """As a line of a file, written with `backslashreplace`: half a character is JSON's escape."""
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 

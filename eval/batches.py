@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eval.answering import Answer
+from eval.folders import prediction_row
 from features.annotations import QASample
 from train.prompt import Encoded, Prompter
 
@@ -31,16 +32,8 @@ def to_row(sample: QASample, replies: Sequence[Answer], lost: str | None) -> dic
     """A row of predictions.jsonl: answers to each wording, or why there is none."""
     first = replies[0] if replies else None
     second = replies[1] if len(replies) > 1 else None
-    return {
-        "sample_id": sample.sample_id,
-        "video_id": sample.video_id,
-        "type": sample.type,
-        "question": sample.question,
-        "question2": sample.question2,
-        "answer": sample.answer,
-        "pred": first.text if first else None,
-        "pred2": second.text if second else None,
-        "lost": lost,
+    pred, pred2 = (reply.text if reply else None for reply in (first, second))
+    return prediction_row(sample, pred, pred2, lost) | {
         "finish_reason": first.finish_reason if first else None,
         "finish_reason2": second.finish_reason if second else None,
         "num_tokens": first.num_tokens if first else None,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.judges.base import JUDGE, JudgeRecord, Verdict, read_verdicts
+from features.annotations import QASample
 from features.durable import escape_name, file_sha256
 from features.errors import RedVillmError
 from features.spec import check_schema
@@ -25,6 +26,27 @@ JUDGES, VERDICTS, SUMMARY = "judges", "verdicts.jsonl", "summary.json"
 def eval_folder(run: Path, dataset: str, split: str) -> Path:
     """Where the answers of a run to a split lie."""
     return run / "eval" / escape_name(dataset) / escape_name(split)
+
+
+def prediction_row(
+    sample: QASample, pred: str | None, pred2: str | None = None, lost: str | None = None
+) -> dict[str, Any]:
+    """A row of predictions.jsonl; who decoded adds how that went."""
+    return {
+        "sample_id": sample.sample_id,
+        "video_id": sample.video_id,
+        "type": sample.type,
+        "question": sample.question,
+        "question2": sample.question2,
+        "answer": sample.answer,
+        "pred": pred,
+        "pred2": pred2,
+        "lost": lost,
+        "finish_reason": None,
+        "finish_reason2": None,
+        "num_tokens": None,
+        "num_tokens2": None,
+    }
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from eval.folders import META, PREDICTIONS, read_meta, read_predictions
-from eval.published_rows import PublishedRow, join, read_published
+from eval.answer_files import to_line
+from eval.folders import META, PREDICTIONS, prediction_row, read_meta, read_predictions
+from eval.published_rows import join, read_published
 from features.annotations import QASample, annotations_digest, load_annotations
 from features.config import DatasetConfig, SplitConfig
 from features.durable import file_sha256, replace_file
@@ -106,6 +107,7 @@ def import_predictions(
         "dataset": dataset.name,
         "split": split,
         "annotations": annotations_digest(samples),
+        "questions": len(samples),
         "aspects": list(dataset.splits[split].aspects),
         "type_names": list(dataset.type_names),
         "source": file.name,
@@ -116,11 +118,15 @@ def import_predictions(
         if there != meta["source_sha256"]:
             do = "import into another run"
             raise RedVillmError("there are other answers already", where=folder, do=do)
-    rows = [_row(sample, found.get(sample.sample_id)) for sample in samples]
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    rows = []
+    for sample in samples:
+        answer = found.get(sample.sample_id)
+        said = (answer.pred, answer.pred2, None) if answer else (None, None, NO_PREDICTION)
+        rows.append(prediction_row(sample, *said))
+    lines = "".join(to_line(row) for row in rows)
     text = json.dumps(meta, indent=1, ensure_ascii=False) + "\n"
     replace_file(folder / META, text.encode(), "predictions-meta")
-    replace_file(folder / PREDICTIONS, lines.encode(), "predictions")
+    replace_file(folder / PREDICTIONS, lines.encode(errors="backslashreplace"), "predictions")
     return ImportSummary(folder, len(found), len(samples) - len(found))
 
 
@@ -133,22 +139,3 @@ def _published(row: Mapping[str, Any], form: Form, prefix: str) -> dict[str, str
         return {**name, "Q": row["question"], "A": row["answer"], "pred": row["pred"]}
     asked = {"Q1": row["question"], "Q2": row["question2"], "A": row["answer"]}
     return {**name, **asked, "pred1": row["pred"], "pred2": row["pred2"]}
-
-
-def _row(sample: QASample, found: PublishedRow | None) -> dict[str, Any]:
-    """A row of predictions.jsonl; a published file says nothing of how decoding went."""
-    return {
-        "sample_id": sample.sample_id,
-        "video_id": sample.video_id,
-        "type": sample.type,
-        "question": sample.question,
-        "question2": sample.question2,
-        "answer": sample.answer,
-        "pred": found.pred if found else None,
-        "pred2": found.pred2 if found else None,
-        "lost": None if found else NO_PREDICTION,
-        "finish_reason": None,
-        "finish_reason2": None,
-        "num_tokens": None,
-        "num_tokens2": None,
-    }

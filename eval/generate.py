@@ -163,7 +163,8 @@ def _answer(
             start_over(folder)
         path = make_ready(folder, part, None if done else meta)
         began = time.perf_counter()
-        with path.open("a", encoding="utf-8") as file, _progress(hidden=part is not None) as bar:
+        how: Any = {"encoding": "utf-8", "errors": "backslashreplace"}
+        with path.open("a", **how) as file, _progress(hidden=part is not None) as bar:
             task = bar.add_task(f"answers {config.split}", total=len(samples), completed=len(done))
             for rows in work.rows(done, *(part or (0, 1))):
                 file.write("".join(to_line(row) for row in rows))

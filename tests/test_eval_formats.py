@@ -115,7 +115,7 @@ def test_the_meta_file_says_where_answers_come_from(tmp_path: Path) -> None:
     import_predictions(tmp_path / "out.json", samples, dataset, "test", tmp_path / "theirs")
     meta = read_meta(tmp_path / "theirs")
     assert set(meta) == {
-        *("schema", "dataset", "split", "annotations", "aspects", "type_names"),
+        *("schema", "dataset", "split", "annotations", "questions", "aspects", "type_names"),
         *("source", "source_sha256"),
     }
     assert meta["aspects"] == ["qa"]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_eval import SPEC, save_run
 
 from eval.answer_files import merge_parts, start_over
 from eval.answering import Answer, Asked, Decoding, TorchEngine
@@ -25,17 +26,14 @@ from features.annotations import QASample, load_annotations, write_qa_pairs
 from features.config import BaseConfig, DatasetConfig, SplitConfig
 from features.errors import ConfigError, FingerprintError, RedVillmError
 from features.plan import extend_plan, source_video
-from features.spec import FeatureSpec
 from features.store import FeatureStore, VideoRow, create_store, write_shard
 from train.batch import Item
-from train.checkpoint import ProjectorConfig, load_projectors, save_projectors
+from train.checkpoint import load_projectors
 from train.image_llm import load_image_llm
-from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
 from train.video_llm import VideoLLM
 from train.videos import VideoReader
 
-SPEC = FeatureSpec("checkpoint", "0" * 64, 32, "crop-bicubic", 8)
 FAILED, NEVER_SEEN = "v07", "v99"
 CONFIG = GenerateConfig(batch_size=4, max_new_tokens=5, dtype="float64", device="cpu")
 
@@ -90,16 +88,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
     (folder / "pairs.json").write_text(json.dumps(pairs))
     twice = SplitConfig("consistency", folder / "pairs.json", aspects=("consistency",))
     return DatasetConfig("tiny", folder, {"test": split, "pairs": twice}, ("what", "where"))
-
-
-def save_run(run: Path, base: BaseConfig, store: FeatureStore, seed: int = 0) -> Path:
-    llm = load_image_llm(base)
-    switches = ProjectorSwitches(temporal_module="random")
-    projector = VideoProjector(llm.aligner, llm.hidden_size, switches, seed)
-    chain = (llm.digest, SPEC, store.content_digest, "tiny", "q" * 64)
-    facts = ProjectorConfig(base, *chain, switches, seed, steps=0)
-    save_projectors(run / "projectors", projector, facts)
-    return run
 
 
 @pytest.fixture
