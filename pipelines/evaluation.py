@@ -34,7 +34,7 @@ class Judging:
     token_budget: int | None = None
     """Most tokens (prompts and replies) each judge may use in this run."""
     estimate: bool = False
-    """Say what judging would take, and send nothing."""
+    """Answer, say what judging the answers would take, and send nothing."""
     min_coverage: float = MIN_COVERAGE
     """Share of the questions that must have been judged for a headline."""
 
