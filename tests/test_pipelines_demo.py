@@ -72,6 +72,24 @@ def test_a_second_run_reuses_what_is_done(ran: tuple[Path, str]) -> None:
     assert {**first, "seconds": {}} == {**second, "seconds": {}}
 
 
+def test_the_demos_answers_serve_batch_evaluation(ran: tuple[Path, str]) -> None:
+    folder, _ = ran
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines", "reeval"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "160"},
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("answered before from the same checkpoint; reused") == 5
+    assert "5 evaluations, 0 failed" in done.stdout
+    compared = json.loads((folder / "runs" / "reeval" / "report.json").read_text())
+    assert {d["b"] for d in compared["differences"]} == {"untuned"}
+
+
 def test_splits_are_disjoint_and_in_the_real_sets_forms(
     ran: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
