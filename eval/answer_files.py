@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.folders import META, PREDICTIONS, read_meta, read_rows
-from features.durable import replace_file
+from features.durable import replace_file, replace_json
 from features.errors import FingerprintError, RedVillmError
 
 PARTS = "predictions.*-of-*.jsonl"
@@ -152,5 +152,4 @@ def _all_rows(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
-    text = json.dumps(meta, indent=1, ensure_ascii=False) + "\n"
-    replace_file(folder / META, text.encode(), "predictions-meta")
+    replace_json(folder / META, meta, "predictions-meta")

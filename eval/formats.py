@@ -27,7 +27,7 @@ from eval.folders import META, PREDICTIONS, prediction_row, read_meta, read_pred
 from eval.published_rows import join, read_published
 from features.annotations import QASample, annotations_digest, load_annotations
 from features.config import DatasetConfig, SplitConfig
-from features.durable import file_sha256, replace_file
+from features.durable import file_sha256, replace_file, replace_json
 from features.errors import RedVillmError, few
 from features.spec import SCHEMA_VERSION, require_same
 
@@ -124,8 +124,7 @@ def import_predictions(
         said = (answer.pred, answer.pred2, None) if answer else (None, None, NO_PREDICTION)
         rows.append(prediction_row(sample, *said))
     lines = "".join(to_line(row) for row in rows)
-    text = json.dumps(meta, indent=1, ensure_ascii=False) + "\n"
-    replace_file(folder / META, text.encode(), "predictions-meta")
+    replace_json(folder / META, meta, "predictions-meta")
     replace_file(folder / PREDICTIONS, lines.encode(errors="backslashreplace"), "predictions")
     return ImportSummary(folder, len(found), len(samples) - len(found))
 

@@ -39,7 +39,7 @@ from features.device import intra_op_threads, pick_device, pick_dtype
 from features.durable import file_sha256
 from features.errors import ConfigError, FingerprintError
 from features.prompts import template_of
-from features.recipes import did_you_mean
+from features.recipes import find_split
 from features.spec import SCHEMA_VERSION, canonical_json
 from features.store import FeatureStore
 from train.batch import Item
@@ -53,8 +53,6 @@ from train.checkpoint import (
 from train.image_llm import base_digest, load_image_llm
 from train.video_llm import VideoLLM
 from train.videos import VideoReader
-
-__all__ = ["GenerateConfig", "generate", "merge_parts", "start_over"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def generate(
     if part and not config.resume:
         do = "start_over(folder) once, then resume"
         raise ConfigError("a part cannot start over what other parts answer", got=part, do=do)
-    samples = _load_split(dataset, config.split)
+    samples = load_annotations(find_split(dataset, config.split))
     folder = eval_folder(run, dataset.name, config.split)
     projectors = find_projectors(run)
     meta = _describe(config, base, dataset, samples, projectors, store)
@@ -236,13 +234,6 @@ class _Work:
                 for wording, prompt in enumerate(prompts, start=1):
                     item = Item((sample.sample_id,), self._prompter.expand(prompt, count), video)
                     yield Asked(sample.sample_id, wording, item)
-
-
-def _load_split(dataset: DatasetConfig, split: str) -> list[QASample]:
-    if split not in dataset.splits:
-        do = did_you_mean(split, dataset.splits)
-        raise ConfigError("no such split", where=f"dataset {dataset.name}", got=split, do=do)
-    return load_annotations(dataset.splits[split])
 
 
 def _describe(

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -46,6 +47,7 @@ __all__ = [
     "named_types",
     "overlaps",
     "paired_differences",
+    "questions_of",
     "score_by_type",
     "withhold",
 ]
@@ -58,6 +60,12 @@ def named_types(questions: Sequence[Question], type_names: Sequence[str]) -> lis
     """Give numeric types their names, by number from 0; text and unknown numbers stay."""
     names = {str(number): name for number, name in enumerate(type_names)}
     return [replace(q, type=names.get(q.type, q.type)) for q in questions]
+
+
+def questions_of(rows: Sequence[Mapping[str, Any]], type_names: Sequence[str]) -> list[Question]:
+    """What rows of predictions.jsonl answer, in their order."""
+    found = [Question(row["sample_id"], row["video_id"], row["type"]) for row in rows]
+    return named_types(found, type_names)
 
 
 def score_by_type(

@@ -6,7 +6,6 @@ averaging the rest is the easiest way to a number that nobody should believe.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,15 +24,14 @@ from eval.folders import (
 )
 from eval.generate import GenerateConfig, generate
 from eval.judges.base import JUDGE, Cost, Judge, JudgeItem, JudgeRecord, Verdict, write_verdicts
-from eval.metrics import Question, named_types, overlaps, score_by_type, withhold
-from eval.scores import TypeScore
+from eval.metrics import overlaps, questions_of, score_by_type, withhold
+from eval.scores import MIN_COVERAGE, TypeScore
 from features.config import Aspect, BaseConfig, DatasetConfig
-from features.durable import file_sha256, replace_file
+from features.durable import file_sha256, replace_json
 from features.errors import RedVillmError, few
 from features.spec import SCHEMA_VERSION
 from features.store import FeatureStore
 
-MIN_COVERAGE = 0.99
 UNFINISHED = ("api_failure", "not_asked")
 """Outcomes that another attempt, or more budget, can mend."""
 
@@ -125,12 +123,13 @@ def judge_answers(
             before(cost)
         verdicts = judge_rows(judge, rows, meta["aspects"])
         (where / SUMMARY).unlink(missing_ok=True)
-        _write(where / JUDGE, asdict(judge.record))
+        replace_json(where / JUDGE, asdict(judge.record), "judge")
         write_verdicts(where / VERDICTS, verdicts)
     summary = _summarise(where, meta, rows, judge.record, verdicts, min_coverage)
     record = {k: v for k, v in asdict(summary).items() if k not in ("folder", "judge")}
     facts = {"schema": SCHEMA_VERSION, "headline": summary.headline, "predictions": digest}
-    _write(where / SUMMARY, {**facts, **record, "judge": judge.record.label, "meta": meta})
+    told = {**facts, **record, "judge": judge.record.label, "meta": meta}
+    replace_json(where / SUMMARY, told, "summary")
     return summary
 
 
@@ -217,22 +216,15 @@ def _summarise(
     verdicts: Sequence[Verdict],
     min_coverage: float,
 ) -> EvalSummary:
-    questions = named_types(
-        [Question(row["sample_id"], row["video_id"], row["type"]) for row in rows],
-        meta["type_names"],
-    )
+    questions = questions_of(rows, meta["type_names"])
     scores: dict[Aspect, dict[str, TypeScore]] = {}
     refused: dict[Aspect, str] = {}
+    words = [overlaps(rows)]
     for aspect in meta["aspects"]:
         about = [verdict for verdict in verdicts if verdict.aspect == aspect]
-        found = score_by_type(questions, [about], [overlaps(rows)])
+        found = score_by_type(questions, [about], words)
         scores[aspect], message = withhold(found, min_coverage)
         if message is not None:
             refused[aspect] = message
     lost = dict(sorted(Counter(row["lost"] for row in rows if row["lost"]).items()))
     return EvalSummary(meta["dataset"], meta["split"], record, scores, refused, lost, where)
-
-
-def _write(path: Path, record: Mapping[str, Any]) -> None:
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    replace_file(path, text.encode(), path.stem)

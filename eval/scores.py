@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+MIN_COVERAGE = 0.99
+"""Share of the questions that must have been judged for a headline, unless somebody says less."""
+
 
 @dataclass(frozen=True)
 class Estimate:

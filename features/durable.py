@@ -8,6 +8,7 @@ a condition where the first writer wins. Nothing takes a lock.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 from collections import Counter
@@ -103,6 +104,16 @@ def replace_file(path: StorePath, data: bytes, point: str) -> None:
         os.replace(new, path)
         fsync_path(path.parent)
         commit_point(f"{point}-done")
+
+
+def replace_json(path: StorePath, record: object, point: str) -> None:
+    """`replace_file` with a record as JSON to read; half a character becomes JSON's own escape.
+
+    Raises:
+        StoreError: cannot write there.
+    """
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    replace_file(path, text.encode(errors="backslashreplace"), point)
 
 
 @contextmanager

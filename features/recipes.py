@@ -18,6 +18,7 @@ import jsonargparse
 import yaml
 
 from features.checkpoint_files import PROJECT
+from features.config import DatasetConfig, SplitConfig
 from features.errors import ConfigError
 
 RECIPES = PROJECT / "pipelines" / "recipes"
@@ -89,6 +90,18 @@ def load_recipe(
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()).replace("recipe.", "")
         raise ConfigError("the recipe has a wrong value", where=path, got=reason) from error
+
+
+def find_split(dataset: DatasetConfig, name: str) -> SplitConfig:
+    """A dataset's split.
+
+    Raises:
+        ConfigError: it has none of that name.
+    """
+    if name not in dataset.splits:
+        where, do = f"dataset {dataset.name}", did_you_mean(name, dataset.splits)
+        raise ConfigError("no such split", where=where, got=name, wanted="one split", do=do)
+    return dataset.splits[name]
 
 
 def check_keys(record: Mapping[str, Any], cls: type[Any], where: object) -> None:

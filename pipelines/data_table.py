@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from features.config import DatasetConfig
-from features.errors import ConfigError, few
-from features.recipes import RECIPES, did_you_mean, load_recipe
+from features.errors import few
+from features.recipes import RECIPES, find_split, load_recipe
 from pipelines.data_check import DataCheck, SplitCheck, check_data
 from pipelines.selection import Selection
 
@@ -54,9 +54,8 @@ def show_data(config: DataConfig, console: Console) -> bool:
         return not any(check.to_do() for check in checks)
     chosen = Selection(dataset=config.dataset, videos=config.videos, annotations=config.annotations)
     dataset = chosen.load_dataset()
-    if config.split and config.split not in dataset.splits:
-        do = did_you_mean(config.split, dataset.splits)
-        raise ConfigError("no such split", where=dataset.name, got=config.split, do=do)
+    if config.split:
+        find_split(dataset, config.split)
     check = check_data(dataset, config.split, config.checksums)
     console.print(data_table(check))
     todo = check.to_do()

@@ -19,7 +19,8 @@ from rich.console import Console
 from eval.generate import GenerateConfig
 from eval.judges.offline import OfflineJudge
 from eval.report.build import NamedRun, Part, build_report, terminal_table
-from eval.run import MIN_COVERAGE, evaluate
+from eval.run import evaluate
+from eval.scores import MIN_COVERAGE
 from extract.options import ExtractConfig
 from extract.run import extract
 from features.config import BaseConfig, DatasetConfig

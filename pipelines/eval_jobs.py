@@ -14,7 +14,7 @@ from features.config import BaseConfig, DatasetConfig
 from features.durable import disk_errors
 from features.errors import ConfigError, RedVillmError, StoreError
 from features.places import StorePath, place
-from features.recipes import did_you_mean, load_recipe
+from features.recipes import find_split, load_recipe
 from features.spec import FeatureSpec
 from features.store import FeatureStore, read_spec
 from train.checkpoint import find_projectors, read_projector_config
@@ -105,6 +105,15 @@ def find_checkpoints(patterns: str) -> list[Path]:
     return sorted(found.values())
 
 
+def load_benchmark(name: str) -> DatasetConfig:
+    """The dataset of a benchmark, which goes by the recipe's name or by another.
+
+    Raises:
+        ConfigError: unknown.
+    """
+    return load_recipe("datasets", ALIASES.get(name, name), DatasetConfig)
+
+
 def benchmark_parts(names: str) -> list[tuple[DatasetConfig, str]]:
     """The splits of blank-separated benchmarks: `vcgbench`, `msvd-qa:val`, a YAML file, ...
 
@@ -114,7 +123,7 @@ def benchmark_parts(names: str) -> list[tuple[DatasetConfig, str]]:
     parts: dict[tuple[str, str], tuple[DatasetConfig, str]] = {}
     for name in names.split():
         known, _, split = name.partition(":")
-        dataset = load_recipe("datasets", ALIASES.get(known, known), DatasetConfig)
+        dataset = load_benchmark(known)
         for each in pick_splits(dataset, split):
             parts.setdefault((dataset.name, each), (dataset, each))
     return list(parts.values())
@@ -133,9 +142,7 @@ def pick_splits(dataset: DatasetConfig, wanted: str) -> list[str]:
     else:
         names = [name for name in dataset.splits if name not in NOT_ASKED]
     for name in names:
-        if name not in dataset.splits:
-            do = did_you_mean(name, dataset.splits)
-            raise ConfigError("no such split", where=f"dataset {dataset.name}", got=name, do=do)
+        find_split(dataset, name)
     return names
 
 

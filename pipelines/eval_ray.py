@@ -17,8 +17,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from eval.answer_files import merge_parts, start_over
 from eval.folders import eval_folder
-from eval.generate import GenerateConfig, merge_parts, start_over
+from eval.generate import GenerateConfig
 from extract.ray_executor import connect
 from pipelines.eval_jobs import Job
 from pipelines.evaluation import explain

@@ -15,7 +15,8 @@ from eval.generate import GenerateConfig
 from eval.judges.base import Cost, Judge
 from eval.judges.make import make_judge
 from eval.judges.options import JudgeConfig
-from eval.run import MIN_COVERAGE, EvalSummary, cost_of, judge_answers
+from eval.run import EvalSummary, cost_of, judge_answers
+from eval.scores import MIN_COVERAGE
 from features.errors import RedVillmError
 from features.recipes import load_recipe
 from pipelines.eval_jobs import Job

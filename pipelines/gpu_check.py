@@ -7,7 +7,6 @@ forwards, 4 for training projectors in front of a frozen LLM, one reading of the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from extract.tower import Tower, load_tower
 from features.config import BaseConfig
 from features.describe import load_base
 from features.device import fastest_call, intra_op_threads, measured_rate, pick_device
-from features.durable import replace_file
+from features.durable import replace_json
 from features.errors import ConfigError
 from features.spec import ComputeDtype
 from train.batch import Batch, Item, collate
@@ -90,7 +89,7 @@ def gpu_check(config: GpuCheckConfig, console: Console) -> bool:
         with intra_op_threads(llm.llm):
             record["speed"][name] = _speed(config, tower, llm, images, items)
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(config.out, (json.dumps(record, indent=1) + "\n").encode(), "gpu-check")
+    replace_json(config.out, record, "gpu-check")
     console.print(*_tables(record), f"figures: {config.out}", sep="\n")
     return all(part["ok"] for parts in record["parity"].values() for part in parts.values())
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from eval.scores import MIN_COVERAGE
 from features.errors import ConfigError
 from pipelines.stages import Stage, console
 
@@ -71,7 +72,7 @@ class JudgedOptions:
     """Who judged, as tables are to say it: the model, and best a date."""
     dataset: str | None = None
     """Recipe of the dataset; the one of the answers unless given."""
-    min_coverage: float = 0.99
+    min_coverage: float = MIN_COVERAGE
     """Share of the questions that must have been judged for a headline."""
 
 
@@ -246,15 +247,11 @@ def _items(folder: Path) -> Any:
 
 
 def _dataset(name: str, split: str) -> Any:
-    from features.config import DatasetConfig
-    from features.recipes import did_you_mean, load_recipe
-    from pipelines.eval_jobs import ALIASES
+    from features.recipes import find_split
+    from pipelines.eval_jobs import load_benchmark
 
-    dataset = load_recipe("datasets", ALIASES.get(name, name), DatasetConfig)
-    if split not in dataset.splits:
-        where, do = f"dataset {dataset.name}", did_you_mean(split, dataset.splits)
-        wanted = "one split"
-        raise ConfigError("no such split", where=where, got=repr(split), wanted=wanted, do=do)
+    dataset = load_benchmark(name)
+    find_split(dataset, split)
     return dataset
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from eval.folders import JUDGES, SUMMARY, read_meta
 from eval.generate import GenerateConfig
 from eval.report.build import NamedRun, Part, build_report, terminal_table
-from eval.run import MIN_COVERAGE
+from eval.scores import MIN_COVERAGE
 from features.config import DatasetConfig
 from features.errors import ConfigError
 from features.recipes import did_you_mean
@@ -129,13 +129,14 @@ def report(where: Selection, config: ReportConfig, console: Console) -> None:
         ConfigError: nothing was.
     """
     named = config.checkpoints or _all_runs(where)
-    runs = [run for run in find_checkpoints(named) if _evaluated(run)]
+    evaluated = {run: _evaluated(run) for run in find_checkpoints(named)}
+    runs = [run for run, found in evaluated.items() if found]
     if not runs:
         do = "run `make eval` first"
         raise ConfigError("nothing evaluated there", where=named, do=do)
     out = config.out or where.runs / where.load_dataset().name
     rows = name_rows(runs)
-    parts = sorted({part for run in runs for part in _evaluated(run)})
+    parts = sorted({part for found in evaluated.values() for part in found})
     made = build_report(
         [NamedRun(name, tuple(found)) for name, found in rows.items()],
         [Part(*part) for part in parts],

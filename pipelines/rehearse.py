@@ -7,7 +7,6 @@ real one goes. It tells whether names, shapes, memory and dtypes hold at 7B befo
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 import signal
@@ -27,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from features.config import BaseConfig
-from features.durable import replace_file
+from features.durable import replace_json
 from features.errors import ConfigError
 from pipelines.rehearse_checkpoint import Rehearsal, Scale, write_checkpoint
 
@@ -166,7 +165,7 @@ def rehearse(config: RehearseConfig, console: Console) -> Path:
         "phases": figures.phases,
         **found,
     }
-    replace_file(out, (json.dumps(record, indent=1) + "\n").encode(), "rehearsal")
+    replace_json(out, record, "rehearsal")
     peak = record["peak_held_bytes"] / 1e9
     console.print(f"peak {peak:.2f} GB held; loss {found['loss']:.3f}; figures: {out}")
     return out

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from features.durable import replace_file
+from features.durable import replace_json
 from features.errors import RedVillmError
 from features.spec import SCHEMA_VERSION, check_schema
 
@@ -105,6 +105,5 @@ def read_state(file: Path) -> BatchState:
 
 def write_state(file: Path, state: BatchState) -> BatchState:
     """Record and return it."""
-    text = json.dumps(asdict(state), indent=1) + "\n"
-    replace_file(state_path(file), text.encode(), "batch-state")
+    replace_json(state_path(file), asdict(state), "batch-state")
     return state

@@ -13,7 +13,6 @@ verdicts are read out of them each time, so a better parser costs nothing.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -31,7 +30,7 @@ from eval.judges.parse import Parsed, parse_reply
 from eval.judges.progress import JudgingProgress
 from eval.judges.rubric import Rubric, reply_schema
 from features.config import Aspect
-from features.durable import replace_file
+from features.durable import replace_json
 from features.spec import canonical_json
 
 MANY = 10_000
@@ -97,8 +96,7 @@ class RubricJudge:
         with self.ledger:
             path = self.ledger.path.with_name(JUDGE)
             if self.config.kind != "replay" and not path.exists():
-                text = json.dumps(asdict(self.record), indent=1) + "\n"
-                replace_file(path, text.encode(), "judge-record")
+                replace_json(path, asdict(self.record), "judge-record")
             yield
 
     def estimate(self, items: Sequence[JudgeItem]) -> Cost:

@@ -9,7 +9,6 @@ Everything is built beside its place and put there when it is whole.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +32,7 @@ from eval.report.settings import decoding_warnings, fingerprints
 from eval.report.shards import count_calls, page_calls, write_call
 from eval.report.tables import make_agreement, make_table
 from eval.report.terminal import terminal_table
-from features.durable import disk_errors, replace_file
+from features.durable import disk_errors, replace_file, replace_json
 from features.errors import RedVillmError, few
 from features.spec import SCHEMA_VERSION
 from features.store import FeatureStore
@@ -99,13 +98,9 @@ def build_report(
         stale = folder if single_file else file
         if stale.exists():  # it would show other numbers than the rest of the report
             stale.rename(staged / "stale")
-    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-    for name, content in (
-        ("report.md", report_markdown(report)),
-        ("report.csv", report_csv(report)),
-        ("report.json", text),
-    ):
-        replace_file(out / name, content.encode(errors="backslashreplace"), "report")
+    for name, text in (("report.md", report_markdown(report)), ("report.csv", report_csv(report))):
+        replace_file(out / name, text.encode(errors="backslashreplace"), "report")
+    replace_json(out / "report.json", report, "report")
     return report
 
 

@@ -98,8 +98,8 @@ def gather(
     key: str,
     scratch: Path,
     judges: Sequence[str] | None,
-    track: Callable[[list[NamedRun]], Iterable[NamedRun]] = iter,
-    left_out: list[str] | None = None,
+    track: Callable[[list[NamedRun]], Iterable[NamedRun]],
+    left_out: list[str],
 ) -> PartResults | None:
     """Read what the runs left of a part; None where no run has anything.
 
@@ -113,7 +113,6 @@ def gather(
         left_out: takes in what could not be used, and why: a file is damaged, answers changed after
             they were judged, or a run was asked other questions than the first one.
     """
-    left_out = [] if left_out is None else left_out
     results: PartResults | None = None
     meta: Mapping[str, Any] = {}
     for number, run in enumerate(track(list(runs))):

@@ -9,7 +9,7 @@ from typing import Any
 
 from eval.folders import JUDGES, SUMMARY, EvalFolder, eval_folder, read_judged
 from eval.judges.base import JudgeRecord, Verdict
-from eval.metrics import Overlap, Question, named_types, overlaps
+from eval.metrics import Overlap, Question, overlaps, questions_of
 from features.config import Aspect
 from features.errors import RedVillmError
 
@@ -52,16 +52,15 @@ class Seed:
     @property
     def questions(self) -> list[Question]:
         """All that was asked, sorted by id; types that are numbers have their names."""
-        found = [Question(row["sample_id"], row["video_id"], row["type"]) for row in self.rows]
-        return named_types(found, self.meta["type_names"])
+        return questions_of(self.rows, self.meta["type_names"])
 
 
 def read_seed(
     run: NamedRun,
     number: int,
     part: Part,
-    judges: Sequence[str] | None = None,
-    left_out: list[str] | None = None,
+    judges: Sequence[str] | None,
+    left_out: list[str],
 ) -> Seed | None:
     """One seed's answers and verdicts, each file read once; None where nothing was judged.
 
@@ -71,7 +70,7 @@ def read_seed(
         run: the run.
         number: which of its seeds, from 0.
         part: what it was asked.
-        judges: only judges with these slugs.
+        judges: only judges with these slugs; all unless given.
         left_out: takes in why a judgement cannot be used: a file is damaged, or the answers changed
             after they were judged. It costs nothing else.
     """
@@ -83,7 +82,7 @@ def read_seed(
                 found.append(read_judged(summary.parent, found[0] if found else None))
             except RedVillmError as error:
                 who = f"{run.name}, seed {number + 1}, on {part.dataset} {part.split}"
-                (left_out if left_out is not None else []).append(f"left out: {who}: {error}")
+                left_out.append(f"left out: {who}: {error}")
     if not found:
         return None
     rows = sorted(found[0].predictions, key=lambda row: str(row["sample_id"]))
