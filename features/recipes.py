@@ -23,6 +23,9 @@ from features.errors import ConfigError
 
 RECIPES = PROJECT / "pipelines" / "recipes"
 Recipe = TypeVar("Recipe")
+Kind = Literal["bases", "datasets", "experiments", "judges", "studies"]
+KINDS = {"studies": "study"}
+"""What one of them is called, where that is not the folder without its s."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -32,7 +35,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(choices)}"
 
 
-def recipe_path(kind: Literal["bases", "datasets", "experiments", "judges"], name: str) -> Path:
+def recipe_path(kind: Kind, name: str) -> Path:
     """The YAML file of a recipe given by name, or by path when it ends in .yaml.
 
     Raises:
@@ -42,7 +45,10 @@ def recipe_path(kind: Literal["bases", "datasets", "experiments", "judges"], nam
     if not path.is_file():
         known = [file.stem for file in (RECIPES / kind).glob("*.yaml")]
         raise ConfigError(
-            f"no such {kind[:-1]}", where=path, got=name, do=did_you_mean(path.stem, known)
+            f"no such {KINDS.get(kind, kind[:-1])}",
+            where=path,
+            got=name,
+            do=did_you_mean(path.stem, known),
         )
     return path
 
@@ -63,7 +69,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def load_recipe(
-    kind: Literal["bases", "datasets", "experiments", "judges"],
+    kind: Kind,
     name: str,
     cls: type[Recipe],
     overrides: Mapping[str, Any] | None = None,

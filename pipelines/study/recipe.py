@@ -1,0 +1,98 @@
+"""A study: tables of rows that differ in one thing each, and what is claimed about them.
+
+One file serves every base: what differs between a miniature and a 7B (frames) is given by family.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from features.recipes import load_recipe
+
+Measure = Literal["temporal", "content", "all"]
+"""What is compared. Of questions with right and wrong answers, percent of them right: those of type
+`temporal`, those of type `spatial`, all. Of the five aspects, a mean score: temporal; the mean of
+correctness, detail and context; the mean of all five."""
+
+
+@dataclass(frozen=True)
+class RowConfig:
+    """One row: what differs from RED-VILLM as the base's recipes have it."""
+
+    name: str
+    """Unique in its table; rows of equal settings are trained once, whatever they are called."""
+    switches: dict[str, Any] = field(default_factory=dict)
+    """Of train/projectors.py, onto `{features: both, temporal_module: copy}`."""
+    frames: dict[str, int] = field(default_factory=dict)
+    """T by family, or under `default`; the base's own where neither is there."""
+    lr: float = 1.0
+    """Times the budget's learning rate."""
+    data: float = 1.0
+    """Share of the training videos; epochs grow by as much, so that the steps stay the same."""
+    untrained: bool = False
+    """Nothing is trained."""
+
+
+@dataclass(frozen=True)
+class ClaimConfig:
+    """One claim: the row `more` is better than the row `less`, or as good."""
+
+    name: str
+    says: str
+    """What is claimed, in a sentence, with where the paper says it."""
+    more: str
+    less: str
+    measure: Measure = "temporal"
+    kind: Literal["more", "close"] = "more"
+    """`more`: better by anything; `close`: no further apart than `margin`."""
+    beyond: Measure | None = None
+    """`more` only: the difference in `measure` is larger than the one in this measure."""
+    margin: float = 5.0
+    """`close` only: points (of five aspects: hundredths of a score)."""
+    paper: bool = True
+    """Whether the paper makes it; ours otherwise."""
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """Rows that are compared, and how often each is trained."""
+
+    table: str
+    """The paper's number, or a name where the paper has none."""
+    title: str
+    factor: str
+    """What differs, as the head of the first column."""
+    rows: tuple[RowConfig, ...]
+    claims: tuple[ClaimConfig, ...] = ()
+    seeds: int = 3
+    bases: int = 1
+    """How many of the family's independently pretrained bases."""
+    budgets: tuple[str, ...] = ("long", "default")
+    """Training budgets, the one that verdicts are headed by first; what a base has not is left
+    out, and `default` taken where nothing is left."""
+    split: Literal["test", "val"] = "test"
+    """`val`: a table that choices may be made on."""
+    readings: bool = False
+    """Whether bases with a resampler run every row in readings A and B of it."""
+    curve: bool = False
+    """Whether the rows are steps of a quantity, to be drawn."""
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A whole study."""
+
+    name: str
+    tables: tuple[TableConfig, ...]
+    families: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Bases pretrained independently of one another, by the name of the first."""
+
+
+def load_study(name: str) -> StudyConfig:
+    """A study by the name of its recipe or the path of a YAML file.
+
+    Raises:
+        ConfigError: unknown recipe, unknown key, or a value of the wrong type.
+    """
+    return load_recipe("studies", name, StudyConfig)
