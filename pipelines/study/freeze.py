@@ -11,7 +11,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import fields, is_dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -82,17 +82,32 @@ def base_facts(bases: Mapping[str, BaseConfig]) -> dict[str, str]:
 
 def _content(study: StudyConfig, bases: Mapping[str, BaseConfig], judge: str) -> dict[str, Any]:
     """Everything that a result could be steered by, as digests."""
-    train = asdict(load_recipe("experiments", "red-villm", TrainConfig))
-    del train["runs"]
     return {
         "world": WORLD_DIGEST,
-        "study": _digest(asdict(study)),
-        "recipe": _digest(train),
-        "bases": {name: _digest(asdict(base)) for name, base in bases.items()},
+        "study": _digest(_said(study)),
+        "recipe": _digest(_said(load_recipe("experiments", "red-villm", TrainConfig))),
+        "bases": {name: _digest(_said(base)) for name, base in bases.items()},
         "weights": base_facts(bases),
-        "answers": _digest(asdict(GenerateConfig())),
+        "answers": _digest(_said(GenerateConfig())),
         "judge": judge,
     }
+
+
+def _said(config: Any) -> Any:
+    """What a recipe says beyond its defaults, so that an option that is new changes nothing."""
+    if is_dataclass(config):
+        said = {}
+        for field in fields(config):
+            value = getattr(config, field.name)
+            usual = field.default_factory() if callable(field.default_factory) else field.default
+            if value != usual:
+                said[field.name] = _said(value)
+        return said
+    if isinstance(config, dict):
+        return {name: _said(value) for name, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [_said(value) for value in config]
+    return str(config) if isinstance(config, Path) else config
 
 
 def _digest(record: object) -> str:

@@ -198,9 +198,10 @@ def _on_ray(tasks: Sequence[Task], workers: int | None) -> Iterator[tuple[Task, 
         have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus = int(have.get("GPU", 0))
         slots = workers or gpus or os.cpu_count() or 1
-        needs = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1}
+        needs: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1}
         remote = ray.remote(**needs, max_retries=TRIES)(do_task)
-        waiting, busy = deque(tasks), {}
+        waiting = deque(tasks)
+        busy: dict[Any, Task] = {}
         while waiting or busy:
             while waiting and len(busy) < slots:
                 task = waiting.popleft()
