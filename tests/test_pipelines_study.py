@@ -111,7 +111,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_cell_is_run_once_and_every_use_is_in_the_results(ran: Path) -> None:
-    found = list((ran / "runs/experiments-small/cells").glob("*/*/seed-*/cell.json"))
+    found = list((ran / "runs/experiments-small/cells").glob("*/*/seed-*/cell-*.json"))
     assert len(found) == CELLS
     record = results(ran)
     assert len(record["cells"]) == 8 + 2 + 2
@@ -141,7 +141,7 @@ def test_a_killed_study_goes_on_and_ends_in_the_same_results(ran: Path, tmp_path
             command(tmp_path), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
             deadline = time.monotonic() + 200
-            while len(list(cells.glob("*/*/seed-*/cell.json"))) < wanted:
+            while len(list(cells.glob("*/*/seed-*/cell-*.json"))) < wanted:
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
@@ -174,7 +174,7 @@ def test_a_quick_look_never_sees_test_videos(tmp_path: Path) -> None:
 
 def stamps(folder: Path) -> dict[Path, int]:
     files = (folder / "runs/experiments-small/cells").rglob("*")
-    kept = ("metrics.json", "predictions.jsonl", "cell.json")
+    kept = ("metrics.json", "predictions.jsonl", "cell-test.json")
     return {path: path.stat().st_mtime_ns for path in files if path.name in kept}
 
 

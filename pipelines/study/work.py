@@ -1,7 +1,8 @@
 """The cells of a study, trained and answered: here, or on Ray, each once.
 
-A cell is done when its `cell.json` says so: a fingerprint over everything that decides its numbers,
-written last. Whatever a kill leaves of one is gone on with, because training and answering resume.
+A cell is done when its `cell-<split>.json` says so: a fingerprint over everything that decides its
+numbers, written last. Whatever a kill leaves is gone on with, because training and answering resume.
+Cells that differ in what is scored alone share one training run, and are done one after the other.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,7 +38,6 @@ from train.options import LAST_BITS, NO_INFLUENCE, pick_budget
 from train.run import run_folder, train
 from train.sources import TrainingData
 
-CELL = "cell.json"
 TRIES = 2
 """How often Ray tries a cell again whose worker died."""
 
@@ -67,6 +67,11 @@ class Task:
         """Folder of its run."""
         return run_folder(self.cell.config, self.data.dataset.name)
 
+    @property
+    def mark(self) -> Path:
+        """The file that says that it is done."""
+        return self.run / f"cell-{self.cell.split}.json"
+
     def folders(self) -> tuple[Path, ...]:
         """Folders of its answers."""
         return tuple(eval_folder(self.run, p.dataset.name, p.split) for p in self.parts)
@@ -74,7 +79,7 @@ class Task:
     def is_done(self) -> bool:
         """Whether its answers are there."""
         try:
-            record = json.loads((self.run / CELL).read_text(encoding="utf-8"))
+            record = json.loads(self.mark.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
         return bool(record.get("fingerprint") == self.fingerprint)
@@ -98,18 +103,19 @@ class TaskMaker:
         config = replace(cell.config, runs=self._runs)
         settings = asdict(config) | asdict(pick_budget(config, base))
         names = {*NO_INFLUENCE, *LAST_BITS, "experiment"}
-        record = {
+        trained = {
             "schema": SCHEMA_VERSION,
             "train": {k: v for k, v in settings.items() if k not in names},
             "base": [base.name, base.prompt, self._once(base_digest, base)],
             "data": [self._questions(self._data, "train"), self._content(store)],
+        }
+        scored = {
             "parts": [[self._questions(p.dataset, p.split), self._content(p.store)] for p in parts],
             "answers": asdict(self._answers),
             "judge": self._judge,
         }
-        fingerprint = hashlib.sha256(canonical_json(record).encode()).hexdigest()[:16]
-        name = "".join(c if c.isalnum() else "-" for c in f"{base.name} {config.experiment}")
-        config = replace(config, experiment=f"{name}-{fingerprint[:8]}")
+        fingerprint = _digest(trained | scored)
+        config = replace(config, experiment=f"{base.name}-{_digest(trained)}")
         data = TrainingData(self._data, store)
         cell = replace(cell, config=config)
         return Task(cell, base, data, tuple(parts), self._answers, fingerprint)
@@ -141,19 +147,23 @@ def do_tasks(
 
     Judging stays in this process, so that no two judges of one name ask the same at once.
     """
-    todo = [task for task in tasks if not task.is_done()]
-    console.print(f"{len(tasks)} cells, {len(tasks) - len(todo)} of them done before")
+    waiting = [task for task in tasks if not task.is_done()]
+    console.print(f"{len(tasks)} cells, {len(tasks) - len(waiting)} of them done before")
+    runs: dict[Path, list[Task]] = defaultdict(list)
+    for task in waiting:
+        runs[task.run].append(task)
+    todo = list(runs.values())
     by_ray = executor == "ray" or (executor == "auto" and workers != 1 and len(todo) > 1)
     outcomes = _on_ray(todo, workers) if by_ray else _here(todo)
     failed: set[str] = set()
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, speed_estimate_period=600) as progress:
-        bar = progress.add_task("cells", total=len(todo))
-        for task, error in outcomes:
-            progress.advance(bar)
+        bar = progress.add_task("cells", total=len(waiting))
+        for run, error in outcomes:
+            progress.advance(bar, len(run))
             if error:
-                failed.add(task.fingerprint)
-                say_failed(console, f"{task.run}: {error}")
+                failed |= {task.fingerprint for task in run}
+                say_failed(console, f"{run[0].run}: {error}")
     done: dict[str, Done] = {}
     for task in tasks:
         if task.fingerprint not in failed:
@@ -161,32 +171,37 @@ def do_tasks(
     return done, len(failed)
 
 
-def do_task(task: Task, folder: str) -> str:
-    """Train and answer; returns what went wrong, or nothing.
+def do_run(tasks: Sequence[Task], folder: str) -> str:
+    """Train once and answer for each of the cells; returns what went wrong, or nothing.
 
     Args:
-        task: what to do.
-        folder: working folder, to which relative paths of the task belong.
+        tasks: cells of one training run.
+        folder: working folder, to which relative paths belong.
     """
     os.chdir(folder)
     try:
-        run = train(task.cell.config, task.base, task.data)
-        for part in task.parts:
-            config = replace(task.answers, split=part.split)
-            generate(config, task.base, part.dataset, run, FeatureStore.open(part.store))
-        replace_json(task.run / CELL, {"fingerprint": task.fingerprint}, "cell")
-    except Exception as error:  # whatever it is costs this cell alone
+        for task in tasks:
+            run = train(task.cell.config, task.base, task.data)
+            for part in task.parts:
+                config = replace(task.answers, split=part.split)
+                generate(config, task.base, part.dataset, run, FeatureStore.open(part.store))
+            replace_json(task.mark, {"fingerprint": task.fingerprint}, "cell")
+    except Exception as error:  # whatever it is costs these cells alone
         return explain(error)
     return ""
 
 
-def _here(tasks: Sequence[Task]) -> Iterator[tuple[Task, str]]:
-    for task in tasks:
-        yield task, do_task(task, os.getcwd())
+Runs = Sequence[Sequence[Task]]
+Outcomes = Iterator[tuple[Sequence[Task], str]]
 
 
-def _on_ray(tasks: Sequence[Task], workers: int | None) -> Iterator[tuple[Task, str]]:
-    """As many cells at once as there are workers; a worker that dies is replaced."""
+def _here(runs: Runs) -> Outcomes:
+    for run in runs:
+        yield run, do_run(run, os.getcwd())
+
+
+def _on_ray(runs: Runs, workers: int | None) -> Outcomes:
+    """As many runs at once as there are workers; a worker that dies is replaced."""
     import ray  # takes seconds
 
     from extract.ray_executor import connect
@@ -199,19 +214,20 @@ def _on_ray(tasks: Sequence[Task], workers: int | None) -> Iterator[tuple[Task, 
         gpus = int(have.get("GPU", 0))
         slots = workers or gpus or os.cpu_count() or 1
         needs: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1}
-        remote = ray.remote(**needs, max_retries=TRIES)(do_task)
-        waiting = deque(tasks)
-        busy: dict[Any, Task] = {}
+        remote = ray.remote(**needs, max_retries=TRIES)(do_run)
+        waiting = deque(runs)
+        busy: dict[Any, Sequence[Task]] = {}
         while waiting or busy:
             while waiting and len(busy) < slots:
-                task = waiting.popleft()
-                busy[remote.remote(task, os.getcwd())] = task
+                run = waiting.popleft()
+                busy[remote.remote(run, os.getcwd())] = run
             for reference in ray.wait(list(busy), num_returns=1)[0]:
-                task = busy.pop(reference)
+                run = busy.pop(reference)
                 try:
-                    yield task, ray.get(reference)
-                except Exception as error:  # its worker died again and again
-                    yield task, explain(error)
+                    error = ray.get(reference)
+                except Exception as died:  # its worker, again and again
+                    error = explain(died)
+                yield run, error
     finally:
         if ours:
             ray.shutdown()
@@ -223,3 +239,7 @@ def _judged(task: Task, judge: Judge) -> Done:
     metrics = json.loads((task.run / METRICS).read_text(encoding="utf-8"))
     facts = task.cell, task.fingerprint, task.run, task.folders(), judge.record.slug
     return Done(*facts, metrics)
+
+
+def _digest(record: object) -> str:
+    return hashlib.sha256(canonical_json(record).encode()).hexdigest()[:16]
