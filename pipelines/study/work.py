@@ -1,8 +1,8 @@
 """The cells of a study, trained and answered: here, or on Ray, each once.
 
 A cell is done when its `cell-<split>.json` says so: a fingerprint over everything that decides its
-numbers, written last. Whatever a kill leaves is gone on with, because training and answering resume.
-Cells that differ in what is scored alone share one training run, and are done one after the other.
+numbers, written last. Whatever a kill leaves is gone on with: training and answering resume. Cells
+that differ in what is scored alone share a training run, and are done one after the other.
 """
 
 from __future__ import annotations
