@@ -62,21 +62,26 @@ class Done:
     """The run's metrics.json."""
 
 
-def plan_cells(study: StudyConfig, bases: Mapping[str, BaseConfig], quick: bool) -> dict[Use, Cell]:
+def plan_cells(
+    study: StudyConfig,
+    bases: Mapping[str, BaseConfig],
+    quick: bool = False,
+    most: int | None = None,
+) -> dict[Use, Cell]:
     """Every use of every row, in the order of the recipe.
 
     Args:
         study: the recipe, with the tables that are wanted.
         bases: the family by name, the one that gives it its name first.
-        quick: two seeds of the first base in the quick budget (one where a row is not compared
-            by claims), scored on validation videos.
+        quick: one seed of the first base in the quick budget, scored on validation videos.
+        most: seeds of every row at the most, for bases that take days.
 
     Raises:
         ConfigError: a row's switches do not exist or exclude one another.
     """
     cells: dict[Use, Cell] = {}
     for table in study.tables:
-        seeds = (2 if table.claims else 1) if quick else table.seeds
+        seeds = 1 if quick else min(table.seeds, most or table.seeds)
         for name in list(bases)[: 1 if quick else table.bases]:
             base = bases[name]
             for row in table.rows:

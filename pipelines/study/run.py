@@ -28,7 +28,7 @@ from pipelines.selection import annotated_ids
 from pipelines.study.cells import Cell, Use, pick_tables, plan_cells
 from pipelines.study.freeze import base_facts, freeze, read_frozen, with_test_seed
 from pipelines.study.outcome import outcome, write_results
-from pipelines.study.recipe import load_study
+from pipelines.study.recipe import StudyConfig, load_study
 from pipelines.study.work import Part, Task, TaskMaker, do_tasks
 
 RESULTS = "results.json"
@@ -52,6 +52,8 @@ class ExperimentsConfig:
     """Tables that are run, separated by blanks (`3 4 5`); all unless given."""
     quick: bool = False
     """A look within minutes: few seeds, short training, validation videos. No result."""
+    seeds: int | None = None
+    """Most seeds a row, for bases that train for days; fewer than six pairs decide no claim."""
     freeze: bool = False
     """Fix world, recipes and bases, which draws new test videos, and end."""
     features: str = "data/features"
@@ -128,12 +130,16 @@ class Study:
         write_demo(root, world)
         return lock
 
+    def cells(self, study: StudyConfig) -> dict[Use, Cell]:
+        """What has to be trained of a study."""
+        return plan_cells(study, self.bases, self.options.quick, self.options.seeds)
+
     def extract(self, cells: Mapping[Use, Cell]) -> dict[tuple[str, str, int], StorePath]:
         """A store for each (base, dataset, T), all T of a base in one pass."""
         stores: dict[tuple[str, str, int], StorePath] = {}
         datasets = {d.name: d for d in [self.dataset, *(d for d, _ in self.parts("test"))]}
         for name in dict.fromkeys(use.base for use in cells):
-            every = plan_cells(self.whole, self.bases, self.options.quick)
+            every = self.cells(self.whole)
             frames = sorted({c.num_frames for u, c in every.items() if u.base == name})
             config = ExtractConfig(
                 features=self.options.features, specs=" ".join(map(str, frames)), executor="auto"
@@ -182,7 +188,7 @@ def experiments(options: ExperimentsConfig, judging: Judging, console: Console) 
         study.freeze()
         return 0
     lock = study.render()
-    tasks = study.tasks(plan_cells(study.wanted, study.bases, options.quick))
+    tasks = study.tasks(study.cells(study.wanted))
     once = {task.fingerprint: task for task in tasks.values()}
     done, failed = do_tasks(
         list(once.values()), study.judge, console, options.executor, options.workers
