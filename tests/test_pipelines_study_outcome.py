@@ -382,9 +382,10 @@ def five_cell(root: Path, name: str, scores: Mapping[Aspect, list[float]]) -> Do
             judges=[(OFFLINE, judge)],
             aspects=aspects,
         )
-    answers = tuple(eval_folder(run, "bench", s) for s in ("temporal", "generic", "consistency"))
+    answers = [eval_folder(run, "bench", s) for s in ("temporal", "generic", "consistency")]
+    random.Random(name).shuffle(answers)  # in whatever order they were made
     cell = Cell(TrainConfig(), "mini", 8, "test")
-    return Done(cell, f"{name:y<64}", run, answers, OFFLINE.slug, {})
+    return Done(cell, f"{name:y<64}", run, tuple(answers), OFFLINE.slug, {})
 
 
 def test_of_five_aspects_every_aspect_counts_alike(tmp_path: Path) -> None:
