@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -49,6 +50,12 @@ class DemoDataConfig:
     """Frames a second of the written files."""
     seed: int = 2024
     """Seed of the worlds; train, val and test draw from streams of their own."""
+    test_seed: int | None = None
+    """Seed of the test videos alone, where they are to be others than the demo's."""
+
+    def seed_of(self, split: str) -> int:
+        """Whose stream a split draws from."""
+        return self.seed if split != "test" or self.test_seed is None else self.test_seed
 
 
 def write_demo(root: Path, config: DemoDataConfig) -> bool:
@@ -58,7 +65,7 @@ def write_demo(root: Path, config: DemoDataConfig) -> bool:
     finished are kept.
     """
     manifest = root / "manifest.json"
-    content = canonical_json({"world": WORLD_DIGEST, **asdict(config)})
+    content = canonical_json({"world": WORLD_DIGEST, **_said(config)})
     if manifest.is_file() and manifest.read_text(encoding="utf-8") == content:
         return False
     manifest.unlink(missing_ok=True)
@@ -67,10 +74,15 @@ def write_demo(root: Path, config: DemoDataConfig) -> bool:
         samples = list(_render_split(root / "videos", split, config))
         if split == "train":
             write_videoinstruct(root / "train.json", samples)
-        else:
+        elif samples:
             write_qa_pairs(root / f"{split}_q.json", root / f"{split}_a.json", samples, "v_")
     manifest.write_text(content, encoding="utf-8")
     return True
+
+
+def _said(config: DemoDataConfig) -> dict[str, Any]:
+    """What was decided; a new setting that nobody uses leaves a manifest as it was."""
+    return {name: value for name, value in asdict(config).items() if value is not None}
 
 
 def _render_split(folder: Path, split: str, config: DemoDataConfig) -> Iterator[QASample]:
@@ -78,7 +90,7 @@ def _render_split(folder: Path, split: str, config: DemoDataConfig) -> Iterator[
     count = getattr(config, f"{split}_videos")
     quiet = not Console().is_terminal
     for index in track(range(count), f"render {split}", transient=True, disable=quiet):
-        rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
+        rng = np.random.default_rng([config.seed_of(split), SPLITS.index(split), index])
         video_id = demo_video_id(split, index, config)
         story = world.sample_story(rng)
         path = folder / f"{video_id}.mp4"
@@ -91,7 +103,7 @@ def _render_split(folder: Path, split: str, config: DemoDataConfig) -> Iterator[
 
 def demo_video_id(split: str, index: int, config: DemoDataConfig) -> str:
     """An id of the form the real sets have: `v_` and 11 characters, unique by split and world."""
-    text = json.dumps([WORLD_DIGEST, config.seed, config.size, config.fps, split, index])
+    text = json.dumps([WORLD_DIGEST, config.seed_of(split), config.size, config.fps, split, index])
     return "v_" + base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()[:11]
 
 
