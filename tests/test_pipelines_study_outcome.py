@@ -45,7 +45,7 @@ FRAMES = TableConfig(
     claims=(ClaimConfig("few limit", "Few frames limit.", "middle", "few", measure="all"),),
     curve=True,
 )
-STUDY = StudyConfig("little", (MODULE, FRAMES))
+STUDY = StudyConfig("little", "mini", "demo", (MODULE, FRAMES))
 FACTS: dict[str, Any] = {
     "study": "little",
     "quick": False,
@@ -107,8 +107,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Use, Don
 
 
 def record_of(world: tuple[Path, Mapping[Use, Done]], **options: Any) -> dict[str, Any]:
-    options = {"study": STUDY, "facts": FACTS, "whys": {}} | options
-    return outcome(uses=world[1], root=world[0], **options)
+    options = {"study": STUDY, "facts": FACTS | {"root": str(world[0])}, "whys": {}} | options
+    return outcome(uses=world[1], **options)
 
 
 def percent(seed: int, chance: float, first: int = 0, step: int = 1) -> list[float]:
@@ -284,7 +284,7 @@ def test_half_a_study_lists_every_row_and_claim(world: tuple[Path, dict[Use, Don
 
 
 def test_a_study_that_has_not_begun_has_a_record() -> None:
-    found = outcome(STUDY, {}, FACTS, {}, root=Path("."))
+    found = outcome(STUDY, {}, FACTS | {"root": "."}, {})
     assert (found["cells"], found["questions"], found["kind"]) == ([], 0, "qa")
     assert {claim["verdict"] for claim in found["claims"]} == {"undecided"}
     assert {claim["budget"] for claim in found["claims"]} == {"default"}
@@ -338,7 +338,9 @@ def test_curves_are_drawn_over_frames_share_or_rate(tmp_path: Path) -> None:
         "rate", "t", "times", (RowConfig("twice", lr=2.0), RowConfig("1")), curve=True, split="val"
     )
     uses = make_study(tmp_path)
-    found = record_of((tmp_path, uses), study=StudyConfig("s", (MODULE, FRAMES, data, rate)))
+    found = record_of(
+        (tmp_path, uses), study=StudyConfig("s", "mini", "demo", (MODULE, FRAMES, data, rate))
+    )
     xs = {t["table"]: [row["x"] for row in t["rows"]] for t in found["tables"]}
     assert xs == {"4": [None, None], "6": [2.0, 8.0], "data": [0.5, 1.0], "rate": [2.0, 1.0]}
     assert [t["split"] for t in found["tables"]] == ["test", "test", "test", "val"]
@@ -355,7 +357,7 @@ def test_readings_repeat_rows_and_claims(tmp_path: Path) -> None:
         for reading in ("A", "B")
     }
     later = replace(frames, table="7", claims=())
-    found = record_of((tmp_path, uses), study=StudyConfig("s", (frames, later)))
+    found = record_of((tmp_path, uses), study=StudyConfig("s", "mini", "demo", (frames, later)))
     assert [t["readings"] for t in found["tables"]] == [["A", "B"], ["A", "B"]]
     rows = [(row["row"], row["reading"], row["pairs"]) for row in found["tables"][0]["rows"]]
     assert rows == [("few", "A", 2), ("few", "B", 2), ("middle", "A", 2), ("middle", "B", 2)]
@@ -397,7 +399,7 @@ def test_of_five_aspects_every_aspect_counts_alike(tmp_path: Path) -> None:
             made[row, seed] = {a: statistics.fmean(values) for a, values in scores.items()}
             done = five_cell(tmp_path, f"{row}{seed}", scores)
             uses[Use("4", row, "mini", seed, "default")] = done
-    found = record_of((tmp_path, uses), study=StudyConfig("s", (MODULE,)))
+    found = record_of((tmp_path, uses), study=StudyConfig("s", "mini", "demo", (MODULE,)))
     assert (found["kind"], found["questions"], found["videos"]) == ("five", 3 * size, size // 2)
     assert "0.05 of a score" in found["method"]
 

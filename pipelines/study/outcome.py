@@ -53,7 +53,6 @@ def outcome(
     facts: Mapping[str, Any],
     whys: Mapping[str, Any],
     *,
-    root: Path,
     budgets: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     """The record of a study, as far as it was run.
@@ -61,9 +60,8 @@ def outcome(
     Args:
         study: what is compared and claimed.
         uses: the cells that were run, by where they stand.
-        facts: `FACTS`, as results.json has them.
+        facts: `FACTS`, as results.json has them, and `root`, which runs are named relative to.
         whys: by `table/claim` and then verdict, what looking into it found.
-        root: the folder that runs are named relative to.
         budgets: that the base has, so that a study that has just begun lists them all; those of
             `uses` are known anyway.
 
@@ -86,7 +84,7 @@ def outcome(
         "videos": whole.num_videos if whole else 0,
         "method": method(kind),
         "measures": LABELS[kind],
-        "cells": _cells(placed, kind, root),
+        "cells": _cells(placed, kind, Path(facts["root"])),
         "tables": [_table(table, placed, kind, facts["split"]) for table in study.tables],
         "claims": _claims(placed, kind, whys),
     }
