@@ -104,12 +104,12 @@ ABLATION_SETTINGS = {
 ABLATION_NOTES: dict[str, tuple[str, ...]] = {
     "3": (
         "The paper marks what is pooled, we say what the LLM sees: temporal pooling alone (the mean "
-        "over time) is our row `spatial features`, spatial pooling alone our row `temporal features`.",
-        "LLaVA-7B's row `both` has Video-ChatGPT's numbers of Table 1: it is the same model.",
+        "over time) is our row “spatial features”, spatial pooling alone our row “temporal features”.",
+        "LLaVA-7B's row “both” has Video-ChatGPT's numbers of Table 1: it is the same model.",
     ),
     "4": (
-        "LLaVA-7B's row without has Video-ChatGPT's numbers of Table 1 and those of `both` in "
-        "Table 3; Qwen-VL-7B's row without has those of `both` in Table 3.",
+        "LLaVA-7B's row without has Video-ChatGPT's numbers of Table 1 and those of “both” in "
+        "Table 3; Qwen-VL-7B's row without has those of “both” in Table 3.",
         "LLaVA-7B's Consistency with a temporal module is 2.41 here and 2.39 in Table 1.",
         "A fresh (random) temporal module is argued against and not tested.",
     ),
@@ -126,7 +126,7 @@ ABLATION_NOTES: dict[str, tuple[str, ...]] = {
     ),
 }
 ONE_RUN = (
-    "The paper gives one number a row: no seeds, no intervals, no test behind `significant`."
+    "The paper gives one number a row: no seeds, no intervals, no test behind “significant”."
 )
 
 
