@@ -57,6 +57,54 @@ TABLES: dict[str, tuple[str, str, list[str], list[float | None]]] = {
     ),
 }
 
+CLAIMS: list[tuple[str, Json, tuple[str, ...]]] = [
+    (
+        "Spatial features alone lack temporal understanding (section 4.3).",
+        {"table": "3", "claim": "both over spatial", "more": "both", "less": "spatial features"},
+        ("holds", "holds"),
+    ),
+    (
+        "In content, spatial features alone come close to both (section 4.3).",
+        {"table": "3", "claim": "spatial close", "more": "both", "less": "spatial features"}
+        | {"kind": "close", "measure": "content"},
+        ("undecided", "does not hold"),
+    ),
+    (
+        "Temporal features alone are below spatial ones alone in Temporal, too.",
+        {"table": "3", "claim": "lower", "more": "spatial features", "less": "temporal features"},
+        ("does not hold", "does not hold"),
+    ),
+    (
+        "A temporal module of its own improves temporal understanding (section 4.3).",
+        {"table": "4", "claim": "copy over shared", "more": "copy", "less": "shared"},
+        ("holds", "holds"),
+    ),
+    (
+        'It helps "especially in terms of temporal understanding" (section 4.3).',
+        {"table": "4", "claim": "mostly temporal", "more": "copy", "less": "shared"}
+        | {"beyond": "content"},
+        ("undecided", "holds"),
+    ),
+    (
+        f"Better than a fresh one {EVIL}",
+        {"table": "4", "claim": "copy over random", "more": "copy", "less": f"random {EVIL}"}
+        | {"paper": False},
+        ("holds", "holds"),
+    ),
+    (
+        "Few frames limit understanding (section 4.4).",
+        {"table": "6", "claim": "few frames limit", "more": "middle", "less": "fewest"},
+        ("holds", "does not hold"),
+    ),
+    (
+        "Fewer spatial tokens lower the understanding of content slightly (section 4.4).",
+        {"table": "7", "claim": "tokens help", "more": "all", "less": "a quarter"}
+        | {"measure": "content"},
+        ("undecided",) * 4,
+    ),
+]
+"""What is said, what differs from the usual, and the verdict of each budget and reading."""
+
 
 def study_record(kind: str = "qa", quick: bool = False) -> Json:
     """Two bases of five seeds; `kind` five has scores of 0 to 5 where `qa` has percent."""
@@ -144,34 +192,27 @@ def _cell(table: str, row: str, base: str, seed: int, scale: float) -> Json:
         **{"table": table, "row": row, "reading": "", "base": base, "seed": seed},
         **{"budget": "long", "split": "test", "cell": f"{at:08x}{seed:08x}", "num_frames": 8},
         "settings": {"features": "both", "lr": 0.001, "epochs": 3, "data": 1.0, "batch_size": 16},
-        **{"steps": 750, "train_s": 31.25, "answer_s": None, "run": f"runs/{table}/{at}/seed-{seed}"},
+        **{
+            "steps": 750,
+            "train_s": 31.25,
+            "answer_s": None,
+            "run": f"runs/{table}/{at}/seed-{seed}",
+        },
         **{"asked": 1200, "judged": 1196, "lost": {"truncated": 4} if at else {}},
         "scores": {m: {k: s[k] for k in ("mean", "low", "high")} for m, s in scores.items()},
     }
 
 
 def _claims(scale: float) -> list[Json]:
+    usual = {"paper": True, "kind": "more", "measure": "temporal", "beyond": None, "margin": 5.0}
     made = []
-    for table, name, says, more, less, extra, verdicts in (
-        ("3", "both over spatial", "Spatial features alone lack temporal understanding (section 4.3).", "both", "spatial features", {}, ("holds", "holds")),
-        ("3", "spatial close to both", "In content, spatial features alone come close to both (section 4.3).", "both", "spatial features", {"kind": "close", "measure": "content"}, ("holds", "undecided")),
-        ("3", "spatial over temporal", "Temporal features alone are below spatial ones alone in Temporal, too.", "spatial features", "temporal features", {}, ("does not hold", "does not hold")),
-        ("4", "copy over shared", "A temporal module of its own improves temporal understanding (section 4.3).", "copy", "shared", {}, ("holds", "holds")),
-        ("4", "mostly temporal", "It helps \"especially in terms of temporal understanding\" (section 4.3).", "copy", "shared", {"beyond": "content"}, ("undecided", "holds")),
-        ("4", "copy over random", f"Better than a fresh one {EVIL}", "copy", f"random {EVIL}", {"paper": False}, ("holds", "holds")),
-        ("6", "few frames limit", "Few frames limit understanding (section 4.4).", "middle", "fewest", {}, ("holds", "does not hold")),
-        ("7", "tokens help content", "Fewer spatial tokens lower the understanding of content slightly (section 4.4).", "all", "a quarter", {"measure": "content"}, ("undecided",) * 4),
-    ):  # fmt: skip
-        places = [("long", r) for r in ("A", "B")] + [("default", r) for r in ("A", "B")]
-        places = places if table == "7" else [("long", ""), ("default", "")]
+    for says, changes, verdicts in CLAIMS:
+        readings = ("A", "B") if changes["table"] == "7" else ("",)
+        places = [(budget, reading) for budget in ("long", "default") for reading in readings]
         for at, ((budget, reading), verdict) in enumerate(zip(places, verdicts, strict=True)):
-            claim = {
-                **{"table": table, "claim": name, "says": says, "paper": True, "kind": "more"},
-                **{"more": more, "less": less, "measure": "temporal", "beyond": None},
-                **{"margin": 5.0, "budget": budget, "reading": reading, "headline": at == 0},
-                "verdict": verdict,
-            }
-            made.append({**claim, **extra, **_numbers(verdict, table == "7", scale)})
+            place = {"budget": budget, "reading": reading, "headline": at == 0}
+            numbers = _numbers(verdict, changes["table"] == "7", scale)
+            made.append({"says": says, "verdict": verdict, **usual, **changes, **place, **numbers})
     return made
 
 

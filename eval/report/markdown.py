@@ -96,7 +96,9 @@ def _scores(table: Mapping[str, Any]) -> Iterator[str]:
         found += [number(row["macro"], 1)] if of_types else []
         words = [number(row["all"]["exact"], 1), number(row["all"]["f1"], 1)]
         rows.append([row["name"], seeds(row), *found, *words])
-    yield markdown_table(["run", "seeds", *head, "exact match %, no judge", "token F1 %, no judge"], rows)
+    yield markdown_table(
+        ["run", "seeds", *head, "exact match %, no judge", "token F1 %, no judge"], rows
+    )
 
 
 def _five(five: Mapping[str, Any]) -> Iterator[str]:
@@ -225,7 +227,9 @@ def _agreement(report: Mapping[str, Any]) -> Iterator[str]:
     if rows:
         yield "## Agreement of judges"
         head = ["run", "on", "first judge", "second judge", "judged by both", "same verdict %"]
-        yield markdown_table([*head, "kappa", "Spearman", "score, first minus second"], rows, words=4)
+        yield markdown_table(
+            [*head, "kappa", "Spearman", "score, first minus second"], rows, words=4
+        )
 
 
 def _cost(report: Mapping[str, Any]) -> Iterator[str]:

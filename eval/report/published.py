@@ -59,8 +59,8 @@ Video-ChatGPT | LLaVA-7B   | 64.9 | 3.3 | 49.3 | 2.8 | 51.4 | 3.0 | 35.2 | 2.7
 RED-VILLM     | LLaVA-7B   | 68.9 | 2.8 | 52.4 | 2.9 | 55.9 | 3.1 | 39.2 | 3.0
 RED-VILLM     | Qwen-VL-7B | 71.2 | 3.7 | 53.9 | 3.1 | 62.3 | 3.3 | 44.2 | 3.2
 """
-# The Image LLM, the setting as printed, the row of recipes/studies/paper.yaml that has this setting,
-# and the five aspects. Table 3 marks what is pooled: temporal pooling is the mean over time, which
+# The Image LLM, the setting as printed, the row of recipes/studies/paper.yaml that has this
+# setting, and the five aspects. Table 3 marks what is pooled: temporal pooling is the mean over time, which
 # leaves the *spatial* features.
 _ABLATIONS = {
     "3": """
@@ -103,8 +103,9 @@ ABLATION_SETTINGS = {
 """What the printed tables vary, as the head of a column."""
 ABLATION_NOTES: dict[str, tuple[str, ...]] = {
     "3": (
-        "The paper marks what is pooled, we say what the LLM sees: temporal pooling alone (the mean "
-        "over time) is our row “spatial features”, spatial pooling alone our row “temporal features”.",
+        "The paper marks what is pooled, we say what the LLM sees: temporal pooling alone (the "
+        "mean over time) is our row “spatial features”, spatial pooling alone our row “temporal "
+        "features”.",
         "LLaVA-7B's row “both” has Video-ChatGPT's numbers of Table 1: it is the same model.",
     ),
     "4": (
@@ -114,20 +115,19 @@ ABLATION_NOTES: dict[str, tuple[str, ...]] = {
         "A fresh (random) temporal module is argued against and not tested.",
     ),
     "5": (
-        "The fresh MLP stands behind the alignment module of Qwen-VL; one behind both modules is not "
-        "tested.",
+        "The fresh MLP stands behind the alignment module of Qwen-VL; one behind both modules is "
+        "not tested.",
     ),
     "6": (
         "The Image LLM is not named; the row of 100 frames is that of Qwen-VL-7B(cn) in Table 1.",
         "Consistency is best at 150 frames and lowest at 75; every other aspect is best at 100.",
     ),
     "7": (
-        "How 1024 spatial tokens pass Qwen-VL's resampler, which gives 256 for an image, is not said.",
+        "How 1024 spatial tokens pass Qwen-VL's resampler, which gives 256 for an image, is not "
+        "said.",
     ),
 }
-ONE_RUN = (
-    "The paper gives one number a row: no seeds, no intervals, no test behind “significant”."
-)
+ONE_RUN = "The paper gives one number a row: no seeds, no intervals, no test behind “significant”."
 
 
 def ablations() -> dict[str, list[dict[str, Any]]]:

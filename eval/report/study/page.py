@@ -69,8 +69,13 @@ def render(template: str, policy: str, **values: Any) -> bytes:
         values: for the template.
     """
     loader = FileSystemLoader(TEMPLATES)
-    options = {"trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader, **options)
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     sheets = PAGE / "report.css", TEMPLATES / "study.css"
     style = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

@@ -63,7 +63,8 @@ class Pictures:
         """The paper's Temporal over what it varies, in an axis of its own; of Table 6 alone."""
         rows = ablations()[table["table"]] if table["table"] == "6" else []
         points = [
-            Point(row["temporal"], x=float(row["setting"]), label=f"{row['setting']}") for row in rows
+            Point(row["temporal"], x=float(row["setting"]), label=f"{row['setting']}")
+            for row in rows
         ]
         title = "Temporal as printed in the paper's Table 6"
         return curve_picture(title, _axis(table), [points] if points else [])

@@ -18,7 +18,7 @@ _LINE = Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"
 _DOT = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{}" class="{}"><title>{}</title></circle>')
 _RECT = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"/>')
 _PATH = Markup('<path d="{}" class="{}"/>')
-_WIDTH, _CURVE_WIDTH, _EDGE = 340, 290, 12
+_WIDTH, _CURVE_WIDTH, _EDGE, _NAMES = 340, 290, 12, 88
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Scale:
     """Base 2; all values are positive."""
 
     def __call__(self, value: float) -> float:
+        """Where a value lies."""
         low, high, at = (math.log2(v) if self.log else v for v in (self.low, self.high, value))
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
@@ -70,7 +71,7 @@ def rows_picture(title: str, rows: Sequence[tuple[str, Sequence[Point]]]) -> Mar
     parts, y = [], 4.0
     for name, found in rows:
         y += 13
-        parts.append(_TEXT.format(0, y, "start", "name", _short(name)))
+        parts.append(_TEXT.format(0, y, "start", "name", _short(name, 44)))
         for point in found:
             y += 12
             parts.append(_whisker(x, y, point))
@@ -121,19 +122,20 @@ def strip_picture(
         return Markup("")
     low, high = _extent(points)
     reach = margin or 0.0
-    ticks = nice_ticks(min(low, -reach, 0.0), max(high, reach, 0.0))
-    x = Scale(ticks[0], ticks[-1], _EDGE, _WIDTH - _EDGE)
-    lines = [*strips, ("mean and 95 % interval", [mean])] if mean else list(strips)
-    bottom = 4.0 + 31 * len(lines)
+    low, high = min(low, -reach, 0.0), max(high, reach, 0.0)
+    ticks = nice_ticks(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    x = Scale(ticks[0], ticks[-1], _NAMES, _WIDTH - 16)
+    lines = [*strips, ("mean", [mean])] if mean else list(strips)
+    bottom = 22.0 * len(lines) + 6
     parts = [_LINE.format(x(tick), 4, x(tick), bottom, "grid") for tick in ticks]
     if margin:
         parts.append(_RECT.format(x(-margin), 4, x(margin) - x(-margin), bottom - 4, "margin"))
     parts.append(_LINE.format(x(0), 4, x(0), bottom, "zero"))
     for number, (name, found) in enumerate(lines):
-        y = 4.0 + 31 * number
-        parts.append(_TEXT.format(0, y + 11, "start", "name", _short(name)))
+        y = 16.0 + 22 * number
+        parts.append(_TEXT.format(0, y + 4, "start", "name", _short(name, 13)))
         for point in found:
-            parts += [_whisker(x, y + 22, point), _marker(x(point.value), y + 22, point)]
+            parts += [_whisker(x, y, point), _marker(x(point.value), y, point)]
     parts += [_TEXT.format(x(t), bottom + 14, "middle", "tick", _signed(t)) for t in ticks]
     return _SVG.format(_WIDTH, math.ceil(bottom + 20), title, Markup("").join(parts))
 
@@ -167,8 +169,8 @@ def _marker(x: float, y: float, point: Point) -> Markup:
     return _DOT.format(x, y, radius, f"{shape} s{point.series}", point.label)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 44 else f"{name[:43]}\N{HORIZONTAL ELLIPSIS}"
+def _short(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _signed(value: float) -> str:
