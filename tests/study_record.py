@@ -182,7 +182,7 @@ def _score(at: int, measure: str, budget: str, scale: float, empty: bool) -> Jso
         return dict.fromkeys(("mean", "low", "high", "sd"))
     value = mean(at, measure, budget, scale)
     ends = {"low": round(value - 3 * scale, 3), "high": round(value + 3 * scale, 3)}
-    return {"mean": value, **ends, "sd": round(1.5 * scale, 3)}
+    return {"mean": value, **ends, "sd": round(1.4 * scale, 3)}
 
 
 def _cell(table: str, row: str, base: str, seed: int, scale: float) -> Json:
@@ -196,7 +196,7 @@ def _cell(table: str, row: str, base: str, seed: int, scale: float) -> Json:
             "steps": 750,
             "train_s": 31.25,
             "answer_s": None,
-            "run": f"runs/{table}/{at}/seed-{seed}",
+            "run": f"runs/{at}/seed-{seed}",
         },
         **{"asked": 1200, "judged": 1196, "lost": {"truncated": 4} if at else {}},
         "scores": {m: {k: s[k] for k in ("mean", "low", "high")} for m, s in scores.items()},
@@ -229,8 +229,8 @@ def _numbers(verdict: str, missing: bool, scale: float) -> Json:
     return {
         **{"p": 0.002 if verdict != "undecided" else 0.4121, "n": 10, "pairs": pairs},
         "difference": round(middle * scale, 3),
-        "low": round((middle - 1.5) * scale, 3),
-        "high": round((middle + 1.5) * scale, 3),
+        "low": round((middle - 1.6) * scale, 3),
+        "high": round((middle + 1.6) * scale, 3),
         "smallest_detectable": round(2.25 * scale, 3),
         "why": f"All ten pairs lie near {middle:g}. {EVIL}" if verdict != "holds" else "All agree.",
     }

@@ -22,7 +22,7 @@ _INTERVALS = (
     "In square brackets the 95 % interval: a cluster bootstrap that draws whole videos, over the "
     "mean of a run's seeds. It covers the choice of videos, not the choice of seeds."
 )
-_SPECIAL = re.compile(r"([\\`*_~|]|\[(?![-\d])|(?<=\])[(:\[])")
+_SPECIAL = re.compile(r"([\\`*_~|]|\[(?![-+\u2212\d])|(?<=\])[(:\[])")
 """What could be markup in a line; an interval's brackets are none as no link follows them."""
 
 

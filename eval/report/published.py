@@ -60,8 +60,8 @@ RED-VILLM     | LLaVA-7B   | 68.9 | 2.8 | 52.4 | 2.9 | 55.9 | 3.1 | 39.2 | 3.0
 RED-VILLM     | Qwen-VL-7B | 71.2 | 3.7 | 53.9 | 3.1 | 62.3 | 3.3 | 44.2 | 3.2
 """
 # The Image LLM, the setting as printed, the row of recipes/studies/paper.yaml that has this
-# setting, and the five aspects. Table 3 marks what is pooled: temporal pooling is the mean over time, which
-# leaves the *spatial* features.
+# setting, and the five aspects. Table 3 marks what is pooled: temporal pooling is the mean over
+# time, which leaves the *spatial* features.
 _ABLATIONS = {
     "3": """
 LLaVA-7B   | spatial pooling alone      | temporal features | 2.12 | 2.20 | 2.37 | 1.64 | 2.08

@@ -28,7 +28,6 @@ from features.store import FeatureStore
 LARGEST, LARGEST_TOTAL = 200_000, 5_000_000
 """Bytes of a clip, and of all clips, that go into the page itself."""
 KIND = "temporal"
-_OUTCOMES = ("both right", "only the first right", "only the second right", "neither right")
 _WORDS = {True: "right", False: "wrong", None: "not judged"}
 _POLICY = "media-src data: 'self' file:;"
 
@@ -99,7 +98,7 @@ def write_comparison_page(
             (sample, row, clips.get(row["video_id"]), strip)
             for sample, row, strip in zip(drawn, rows, _strips(shown, store), strict=True)
         ],
-        outcomes=_OUTCOMES,
+        outcomes=["both", *(f"only {model.name}" for model in pair), "neither"],
         totals=list(_totals(pair)),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +116,7 @@ def draw_samples(candidates: Sequence[str], draw: int, seed: int) -> list[str]:
 def _model(name: str, judged: EvalFolder) -> Model:
     rows = {row["sample_id"]: row for row in judged.predictions}
     verdicts = {v.sample_id: v for v in judged.verdicts if v.aspect == "qa"}
-    if not verdicts:
+    if all(verdict.correct is None for verdict in verdicts.values()):
         got = sorted({verdict.aspect for verdict in judged.verdicts})
         wanted = "verdicts of right and wrong (aspect qa)"
         raise RedVillmError("cannot compare scores", where=judged.path, got=got, wanted=wanted)

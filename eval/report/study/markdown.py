@@ -100,7 +100,7 @@ def _cells(record: Json, numbers: Numbers) -> str:
             *(numbers.score(cell["scores"][measure]) for measure in MEASURES),
             f"{cell['judged']} of {cell['asked']}",
             ", ".join(f"{code} {count}" for code, count in cell["lost"].items()) or DASH,
-            *(view.seconds(cell[name]) for name in ("steps", "train_s", "answer_s")),
+            *(view.whole(cell[name]) for name in ("steps", "train_s", "answer_s")),
             *(view.settings(cell), cell["cell"], cell["run"]),
         ]
         for cell in record["cells"]

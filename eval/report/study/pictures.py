@@ -21,6 +21,7 @@ from eval.report.study.view import (
     Group,
     Json,
     Numbers,
+    as_float,
     compared,
     groups,
     headlines,
@@ -63,7 +64,7 @@ class Pictures:
         """The paper's Temporal over what it varies, in an axis of its own; of Table 6 alone."""
         rows = ablations()[table["table"]] if table["table"] == "6" else []
         points = [
-            Point(row["temporal"], x=float(row["setting"]), label=f"{row['setting']}")
+            Point(row["temporal"], x=float(row["setting"]), label=f"{row['temporal']:.2f}")
             for row in rows
         ]
         title = "Temporal as printed in the paper's Table 6"
@@ -76,7 +77,7 @@ class Pictures:
             (
                 base,
                 [
-                    Point(pair["difference"], label=self._pair(pair), series=1)
+                    Point(float(pair["difference"]), label=self._pair(pair), series=1)
                     for pair in claim["pairs"]
                     if pair["base"] == base and pair["difference"] is not None
                 ],
@@ -103,16 +104,20 @@ class Pictures:
             return ()
         label = f"{row['row']}, {group.name}: {self.numbers.score(score)}"
         x = 0.0 if row["x"] is None else float(row["x"])
-        return (Point(score["mean"], score["low"], score["high"], label, x, series),)
+        return (_point(score["mean"], score, label, x, series),)
 
     def _mean(self, claim: Json) -> Point | None:
         if claim["difference"] is None:
             return None
-        label = self.numbers.difference(claim)
-        return Point(claim["difference"], claim["low"], claim["high"], label)
+        return _point(claim["difference"], claim, self.numbers.difference(claim))
 
     def _pair(self, pair: Json) -> str:
         return f"{pair['base']}, seed {pair['seed']}: {self.numbers.signed(pair['difference'])}"
+
+
+def _point(value: Any, ends: Json, label: str, x: float = 0.0, series: int = 0) -> Point:
+    low, high = as_float(ends["low"]), as_float(ends["high"])
+    return Point(float(value), low, high, label, x, series)
 
 
 def _axis(table: Json) -> str:

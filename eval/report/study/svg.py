@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-_SVG = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
+_SVG = Markup('<svg viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>')
 _TEXT = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>')
 _LINE = Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>')
 _DOT = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{}" class="{}"><title>{}</title></circle>')
 _RECT = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"/>')
 _PATH = Markup('<path d="{}" class="{}"/>')
-_WIDTH, _CURVE_WIDTH, _EDGE, _NAMES = 340, 290, 12, 88
+_WIDTH, _CURVE_WIDTH, _EDGE, _NAMES = 340.0, 290.0, 12.0, 88.0
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ def curve_picture(title: str, x_title: str, curves: Sequence[Sequence[Point]]) -
         return Markup("")
     xs = sorted({point.x for point in points})
     ticks = nice_ticks(*_extent(points))
-    wide = max(len(f"{tick:g}") for tick in ticks) * 7 + 8
+    wide = max(len(f"{tick:g}") for tick in ticks) * 7.0 + 8
     span = (xs[0], xs[-1]) if len(xs) > 1 else (xs[0] / 2, xs[0] * 2)
     x = Scale(*span, wide + 10, _CURVE_WIDTH - 16, log=True)
-    y = Scale(ticks[0], ticks[-1], 196, 10)
+    y = Scale(ticks[0], ticks[-1], 196.0, 10.0)
     parts = [_LINE.format(wide, y(tick), _CURVE_WIDTH, y(tick), "grid") for tick in ticks]
     parts += [_TEXT.format(wide - 5, y(tick) + 4, "end", "tick", f"{tick:g}") for tick in ticks]
     parts += [_TEXT.format(x(at), 214, "middle", "tick", _power(at)) for at in xs]
@@ -130,7 +130,7 @@ def strip_picture(
     parts = [_LINE.format(x(tick), 4, x(tick), bottom, "grid") for tick in ticks]
     if margin:
         parts.append(_RECT.format(x(-margin), 4, x(margin) - x(-margin), bottom - 4, "margin"))
-    parts.append(_LINE.format(x(0), 4, x(0), bottom, "zero"))
+    parts.append(_LINE.format(x(0.0), 4, x(0.0), bottom, "zero"))
     for number, (name, found) in enumerate(lines):
         y = 16.0 + 22 * number
         parts.append(_TEXT.format(0, y + 4, "start", "name", _short(name, 13)))
@@ -142,9 +142,9 @@ def strip_picture(
 
 def bar_picture(title: str, point: Point, low: float, high: float) -> Markup:
     """One difference with its interval, on an axis that a whole column of a table shares."""
-    x = Scale(low, high, 6, 154)
-    zero = _LINE.format(x(0), 0, x(0), 20, "zero")
-    parts = [zero, _whisker(x, 10, point), _marker(x(point.value), 10, point)]
+    x = Scale(low, high, 6.0, 154.0)
+    zero = _LINE.format(x(0.0), 0, x(0.0), 20, "zero")
+    parts = [zero, _whisker(x, 10.0, point), _marker(x(point.value), 10.0, point)]
     return _SVG.format(160, 20, title, Markup("").join(parts))
 
 

@@ -62,11 +62,12 @@ class Numbers:
 
     def score(self, score: Json) -> str:
         """A mean with its interval."""
-        return interval(score["mean"], score["low"], score["high"], self.digits)
+        mean, low, high = (as_float(score[name]) for name in ("mean", "low", "high"))
+        return interval(mean, low, high, self.digits)
 
     def spread(self, score: Json) -> str:
         """Standard deviation over pairs."""
-        return number(score["sd"], self.digits)
+        return number(as_float(score["sd"]), self.digits)
 
     def difference(self, claim: Json) -> str:
         """With its interval, all with signs."""
@@ -75,14 +76,14 @@ class Numbers:
             return values[0]
         return f"{values[0]} [{values[1]}, {values[2]}]"
 
-    def signed(self, value: float | None) -> str:
+    def signed(self, value: Any) -> str:
         """A difference alone."""
         text = DASH if value is None else f"{value:+.{self.digits}f}"
         return text.replace("-", "\N{MINUS SIGN}")
 
     def detectable(self, claim: Json) -> str:
         """The smallest detectable effect."""
-        return number(claim["smallest_detectable"], self.digits)
+        return number(as_float(claim["smallest_detectable"]), self.digits)
 
     def margin(self, claim: Json) -> float:
         """How far apart counts as close, in the study's own unit."""
@@ -227,17 +228,17 @@ def shortened(value: object) -> str:
 
 def p_value(claim: Json) -> str:
     """Of the test, with four digits."""
-    return number(claim["p"], 4)
+    return DASH if claim["p"] is None else f"{claim['p']:.4f}"
 
 
 def count(entry: Json) -> str:
     """Pairs that a claim rests on."""
-    return number(entry["n"], 0)
+    return whole(entry["n"])
 
 
-def seconds(value: float | None) -> str:
-    """A whole number of them, or of steps."""
-    return number(value, 0)
+def whole(value: Any) -> str:
+    """A number without digits behind its point."""
+    return DASH if value is None else f"{value:.0f}"
 
 
 def anchor(record: Json, claim: Json) -> str:
@@ -252,9 +253,12 @@ def settings(cell: Json) -> str:
 
 def missing(entry: Json) -> str:
     """Why a row or a claim has no number."""
-    if "why" in entry:
-        return str(entry["why"]) or "not computed"
-    return "no finished run has it" if not entry["pairs"] else "one run has no spread"
+    return str(entry.get("why") or "no finished run has this number")
+
+
+def as_float(value: Any) -> float | None:
+    """JSON knows no difference between 3 and 3.0."""
+    return None if value is None else float(value)
 
 
 def _gap(more: Json, less: Json, measure: str) -> float:
