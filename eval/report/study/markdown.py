@@ -59,7 +59,7 @@ def _rows(table: Json, numbers: Numbers) -> str:
         for row in view.rows_of(table, group):
             scores = [row["scores"][measure] for measure in MEASURES]
             shown = [text for s in scores for text in (numbers.score(s), numbers.spread(s))]
-            name = row["row"] if row["x"] is None else f"{row['row']} ({row['x']:g})"
+            name = f"{row['row']} {view.quantity(row)}"
             lines.append([name, group.name, *shown, row["pairs"]])
     return markdown_table(head, lines, words=2)
 
@@ -80,7 +80,7 @@ def _claims(claims: list[Json], numbers: Numbers) -> str:
     head += ["n", "smallest detectable", "as printed"]
     rows = [
         [
-            *(claim["table"], claim["claim"], view.compared(claim), view.group_of(claim).name),
+            *(claim["table"], claim["says"], view.compared(claim), view.group_of(claim).name),
             f"{view.SYMBOLS[claim['verdict']]} {claim['verdict']}",
             *(numbers.difference(claim), view.p_value(claim), view.count(claim)),
             *(numbers.detectable(claim), view.printed_text(claim)),

@@ -95,7 +95,7 @@ def curve_picture(title: str, x_title: str, curves: Sequence[Sequence[Point]]) -
     y = Scale(ticks[0], ticks[-1], 196.0, 10.0)
     parts = [_LINE.format(wide, y(tick), _CURVE_WIDTH, y(tick), "grid") for tick in ticks]
     parts += [_TEXT.format(wide - 5, y(tick) + 4, "end", "tick", f"{tick:g}") for tick in ticks]
-    parts += [_TEXT.format(x(at), 214, "middle", "tick", _power(at)) for at in xs]
+    parts += [_TEXT.format(x(at), 214, "middle", "tick", fraction(at)) for at in xs]
     parts.append(_TEXT.format((wide + _CURVE_WIDTH) / 2, 232, "middle", "tick", x_title))
     for curve in curves:
         series = f"s{curve[0].series}"
@@ -148,6 +148,11 @@ def bar_picture(title: str, point: Point, low: float, high: float) -> Markup:
     return _SVG.format(160, 20, title, Markup("").join(parts))
 
 
+def fraction(value: float) -> str:
+    """Shares as fractions: 1/16 reads better than 0.0625."""
+    return f"1/{1 / value:g}" if value < 1 and (1 / value).is_integer() else f"{value:g}"
+
+
 def _extent(points: Sequence[Point]) -> tuple[float, float]:
     ends = [end for p in points for end in (p.value, p.low, p.high) if end is not None]
     return min(ends), max(ends)
@@ -175,8 +180,3 @@ def _short(name: str, most: int) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+g}".replace("-", "\N{MINUS SIGN}") if value else "0"
-
-
-def _power(value: float) -> str:
-    """Shares as fractions: 1/16 reads better than 0.0625."""
-    return f"1/{1 / value:g}" if value < 1 and (1 / value).is_integer() else f"{value:g}"

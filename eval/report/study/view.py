@@ -10,6 +10,7 @@ from typing import Any
 
 from eval.report.cells import DASH, interval, number
 from eval.report.published import ASPECTS, ablations
+from eval.report.study.svg import fraction
 from features.errors import RedVillmError
 
 SCHEMA = 1
@@ -117,6 +118,12 @@ def rows_of(table: Json, group: Group) -> list[Json]:
     return [row for row in table["rows"] if group.has(row)]
 
 
+def quantity(row: Json) -> str:
+    """What a row's name stands for on a curve's axis, unless the name says it."""
+    text = "" if row["x"] is None else fraction(float(row["x"]))
+    return f"({text})" if text not in ("", row["row"]) else ""
+
+
 def claims_of(record: Json, table: str) -> list[list[Json]]:
     """A table's claims, each with all its entries, the headline's first."""
     found: dict[str, list[Json]] = {}
@@ -149,8 +156,8 @@ def tally(record: Json) -> list[str]:
     for paper, whose in ((True, "Claims of the paper"), (False, "Claims of our own")):
         found = Counter(c["verdict"] for c in headlines(record) if bool(c["paper"]) == paper)
         if total := found.total():
-            holds, fails, open_ = (found[verdict] for verdict in SYMBOLS)
-            lines.append(f"{whose}: {holds} of {total} hold, {fails} do not, {open_} undecided.")
+            counts = ", ".join(f"{verdict} {found[verdict]}" for verdict in SYMBOLS)
+            lines.append(f"{whose}: {total}; {counts}.")
     return lines
 
 
@@ -204,7 +211,7 @@ def lead(record: Json) -> str:
     bases = len(record["bases"])
     cells = len({cell["cell"] for cell in record["cells"]})
     text = (
-        f"{cells:,} training runs of {record['base']} on {bases} independently pretrained "
+        f"{cells:,} runs of {record['base']} on {bases} independently pretrained "
         f"base{'s' if bases != 1 else ''}, each scored on {record['questions']:,} questions about "
         f"{record['videos']:,} videos of the {record['split']} split."
     )
