@@ -227,6 +227,7 @@ def _numbers(verdict: str, missing: bool, scale: float) -> Json:
         for seed in range(5)
     ]
     return {
+        **({"p_holm": 0.016} if verdict == "holds" else {}),
         **{"p": 0.002 if verdict != "undecided" else 0.4121, "n": 10, "pairs": pairs},
         "difference": round(middle * scale, 3),
         "low": round((middle - 1.6) * scale, 3),

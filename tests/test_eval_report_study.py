@@ -103,7 +103,8 @@ def test_every_headline_claim_has_its_verdict_by_word_sign_and_colour(page: Page
             assert row[3:] == [DASH, "", DASH, DASH, DASH]
         else:
             assert row[3].startswith(f"{MIDDLES[verdicts[0]]} [")
-            p = "0.4121" if verdicts[0] == "undecided" else "0.0020"
+            decided = "0.0020 Holm 0.0160" if verdicts[0] == "holds" else "0.0020"
+            p = "0.4121" if verdicts[0] == "undecided" else decided
             assert row[5:] == [p, "10", "2.2"]
     assert len(set(colours)) == 3
     tally = page.locator("#verdicts > p").first.inner_text()
@@ -386,7 +387,7 @@ def test_markdown_has_the_same_numbers_and_no_markup_of_others(path: Path) -> No
     ]
     assert (
         f"| 4 | {CLAIMS[3][0]} | copy {MINUS} shared, temporal | long budget | ✓ holds | "
-        "+9.0 [+7.4, +10.6] | 0.0020 | 10 | 2.2 | LLaVA-7B +0.23, Qwen-VL-7B +0.23 |"
+        "+9.0 [+7.4, +10.6] | 0.0020 Holm 0.0160 | 10 | 2.2 | LLaVA-7B +0.23, Qwen-VL-7B +0.23 |"
     ) in lines
     assert (f"| no video | default budget |{f' {DASH} |' * 6} 0 |") in lines
     fewest = ["50.0 [47.0, 53.0]", "53.0 [50.0, 56.0]", "56.0 [53.0, 59.0]"]
@@ -472,6 +473,17 @@ def test_pictures_of_nothing_are_empty_and_their_texts_escaped() -> None:
     assert "<script" not in picture
     assert "<img" not in picture
     assert 'aria-label="&#34;&gt;&lt;script&gt;"' in picture
+
+
+def test_equal_differences_do_not_hide_each_other() -> None:
+    points = [Point(value) for value in (4.0, 1.0, 4.0, 9.0, 4.0)]
+    picture = strip_picture("t", [("mini", points)], None)
+    places = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', picture)
+    assert [x == places[0][0] for x, _ in places] == [True, False, True, False, True]
+    heights = [float(y) for _, y in places]
+    assert heights[1] == heights[3]
+    assert heights[0] == heights[4] != heights[2]  # neighbours lie on either side
+    assert heights[0] + heights[2] == 2 * heights[1]
 
 
 def test_a_screenshot_is_kept(browser: Browser, path: Path) -> None:

@@ -82,7 +82,11 @@ def _claims(claims: list[Json], numbers: Numbers) -> str:
         [
             *(claim["table"], claim["says"], view.compared(claim), view.group_of(claim).name),
             f"{view.SYMBOLS[claim['verdict']]} {claim['verdict']}",
-            *(numbers.difference(claim), view.p_value(claim), view.count(claim)),
+            *(
+                numbers.difference(claim),
+                f"{view.p_value(claim)} {view.adjusted(claim)}",
+                view.count(claim),
+            ),
             *(numbers.detectable(claim), view.printed_text(claim)),
         ]
         for claim in claims

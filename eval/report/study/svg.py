@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -134,8 +135,8 @@ def strip_picture(
     for number, (name, found) in enumerate(lines):
         y = 16.0 + 22 * number
         parts.append(_TEXT.format(0, y + 4, "start", "name", _short(name, 13)))
-        for point in found:
-            parts += [_whisker(x, y, point), _marker(x(point.value), y, point)]
+        for point, shift in zip(found, _shifts([x(point.value) for point in found]), strict=True):
+            parts += [_whisker(x, y, point), _marker(x(point.value), y + shift, point)]
     parts += [_TEXT.format(x(t), bottom + 14, "middle", "tick", _signed(t)) for t in ticks]
     return _SVG.format(_WIDTH, math.ceil(bottom + 20), title, Markup("").join(parts))
 
@@ -156,6 +157,17 @@ def fraction(value: float) -> str:
 def _extent(points: Sequence[Point]) -> tuple[float, float]:
     ends = [end for p in points for end in (p.value, p.low, p.high) if end is not None]
     return min(ends), max(ends)
+
+
+def _shifts(xs: Sequence[float]) -> list[float]:
+    """How far markers are moved down or up, so that none hides another of nearly the same value."""
+    shifts = [0.0] * len(xs)
+    order = sorted(range(len(xs)), key=xs.__getitem__)
+    for before, at in pairwise(order):
+        if xs[at] - xs[before] < 4:
+            shifts[before] = shifts[before] or -3.0
+            shifts[at] = -shifts[before]
+    return shifts
 
 
 def _whisker(x: Scale, y: float, point: Point) -> Markup:

@@ -238,6 +238,11 @@ def p_value(claim: Json) -> str:
     return DASH if claim["p"] is None else f"{claim['p']:.4f}"
 
 
+def adjusted(claim: Json) -> str:
+    """The p adjusted for the number of claims (Holm), of claims that have one."""
+    return "" if claim.get("p_holm") is None else f"Holm {claim['p_holm']:.4f}"
+
+
 def count(entry: Json) -> str:
     """Pairs that a claim rests on."""
     return whole(entry["n"])
