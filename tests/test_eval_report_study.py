@@ -440,8 +440,10 @@ def test_one_pair_and_a_study_of_nothing_are_still_pages(tmp_path: Path, browser
             score |= {"low": None, "high": None, "sd": None}
     for claim in record["claims"]:
         claim |= {"low": None, "high": None, "p": None}
+    record["claims"][0]["why"] = "half a character: \ud800"
     page = browser.new_page()
     page.goto(write_study_page(record, tmp_path / "one").as_uri())
+    assert page.locator(".why").first.inner_text() == "half a character: ?"
     found = rows(section(page, "3").locator("table").first)
     assert found[1] == [
         "temporal features",

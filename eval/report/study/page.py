@@ -56,7 +56,8 @@ def write_study_page(record: Mapping[str, Any], out: Path) -> Path:
     )
     out.mkdir(parents=True, exist_ok=True)
     replace_file(out / "report.html", html, "report")
-    replace_file(out / "report.md", write_study_markdown(record).encode(), "report")
+    markdown = write_study_markdown(record).encode(errors="replace")
+    replace_file(out / "report.md", markdown, "report")
     return out / "report.html"
 
 
