@@ -58,6 +58,7 @@ STUDY = {
             "title": "controls",
             "factor": "control",
             "seeds": 2,
+            "budgets": ["default"],
             "rows": [
                 {"name": "untuned", "untrained": True, "switches": {"temporal_module": "shared"}}
             ],
