@@ -176,6 +176,13 @@ def run_report(where: Selection, config: Any) -> None:
     report(where, config, console)
 
 
+def run_plan(where: Selection, config: Any) -> None:
+    """`plan`."""
+    from pipelines.plan import plan
+
+    plan(where, config, console)
+
+
 def run_export(options: Any) -> None:
     """`export`."""
     from train.export import export
@@ -267,6 +274,12 @@ def _report_configs() -> tuple[type[Any], ...]:
     return Selection, ReportConfig
 
 
+def _plan_configs() -> tuple[type[Any], ...]:
+    from pipelines.plan import PlanConfig
+
+    return Selection, PlanConfig
+
+
 def _export_configs() -> tuple[type[Any], ...]:
     from train.export import ExportOptions
 
@@ -305,6 +318,7 @@ STAGES = {
     "eval": Stage(_eval_configs, run_eval),
     "reeval": Stage(_reeval_configs, run_reeval, left_out=("split",)),
     "report": Stage(_report_configs, run_report),
+    "plan": Stage(_plan_configs, run_plan),
     "export": Stage(_export_configs, run_export, ("run", "target")),
     "import-projector": Stage(_import_projector_configs, run_import_projector, ("file", "target")),
     "inspect": Stage(lambda: (Selection,), run_inspect),
