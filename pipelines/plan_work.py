@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from rich.filesize import decimal
 
 from features.config import Budget
 from features.prompts import template_of
@@ -95,10 +96,12 @@ def extraction(
         how = f"{low:,.0f} to {high:,.0f} frames of 360p to 720p decoded of each"
     decoding += Range.of(machine.start_s.get("extract", 0.0))
     beside = Range(*machine.beside) * videos.count
+    reading = videos.nbytes.over(machine.network) * (1 / 3600)
     return Row(
         f"extract {name}",
         f"{videos.count:,} videos x {num_frames} frames x {shapes.frame_flops / 1e9:,.4g} GFLOP in "
-        f"{dtype}; {how}; store {shapes.feature_bytes(num_frames):,} bytes a video + thumbnails",
+        f"{dtype}; {how}; store {shapes.feature_bytes(num_frames):,} bytes a video + thumbnails; "
+        f"{reading.low:,.2g} to {reading.high:,.2g} h to read the videos",
         **on_device(machine, vit, decoding),
         disk=Range.of(float(videos.count * shapes.feature_bytes(num_frames))) + beside,
         network=videos.nbytes,
@@ -163,11 +166,12 @@ def training(
     # What does not fit the cache is read for every question.
     whole, each = asked.videos, shapes.feature_bytes(num_frames)
     kept = min(whole, config.cache_bytes // (2 * each))
+    read = (kept + (1 - kept / whole) * questions) * each
     return Row(
         "train",
         f"{questions:,} questions ({steps:,} steps of {budget.batch_size}) x {flops / 1e12:,.3g} "
         f"TFLOP ({work.tokens:,.0f} tokens, of them {prompted.video} of video); reads "
-        f"{(kept + (1 - kept / whole) * questions) * each / 1e9:,.3g} GB of features",
+        f"{decimal(round(read))} of features",
         **on_device(machine, seconds, Range.of(machine.start_s.get("train", 0.0))),
     )
 
