@@ -26,7 +26,7 @@ from features.store import FeatureStore
 from pipelines.demo_data import DemoDataConfig, write_demo
 from pipelines.experiment import load_experiment
 from pipelines.plan import PlanConfig, make_plan
-from pipelines.plan_measure import spent, store_bytes
+from pipelines.plan_sample import spent, store_bytes
 from pipelines.selection import Selection, annotated_ids
 from train.options import TrainConfig
 from train.run import train

@@ -7,19 +7,15 @@ GPU-hours, CPU-hours, disk, network, judge tokens and money, from FLOPs and byte
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from eval.generate import GenerateConfig
-from eval.judges.base import JudgeItem
-from eval.judges.cost import price, prompt_tokens
-from eval.judges.make import make_judge
 from eval.judges.options import JudgeConfig
-from eval.judges.rubric_judge import RubricJudge
-from features.config import Aspect, BaseConfig, DatasetConfig
+from features.config import BaseConfig
 from features.describe import is_checkpoint
 from features.durable import replace_json
 from features.errors import ConfigError
@@ -29,7 +25,10 @@ from pipelines.eval_jobs import benchmark_parts, pick_splits
 from pipelines.experiment import load_experiment
 from pipelines.plan_base import BaseShapes, local_checkpoint, shapes_of
 from pipelines.plan_data import Questions, Videos, questions_of, token_counter, videos_of
-from pipelines.plan_machine import Machine, Range
+from pipelines.plan_judge import judging
+from pipelines.plan_machine import Machine, Range, between
+from pipelines.plan_measure import decode_seconds, measure_here
+from pipelines.plan_sample import Subject
 from pipelines.plan_work import (
     NONE,
     Prompted,
@@ -50,8 +49,6 @@ NOT_MODELLED = (
     "keys and values of grouped-query attention (counted as if every head had its own)",
     "second asks of a judge, and replies that are kept from earlier runs",
 )
-REPLY_TOKENS = 16
-"""Of a judge that replies with the JSON object alone."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +99,8 @@ class Plan:
         total = Row("total", "")
         for row in self.rows:
             money = [m for m in (total.money, row.money) if m is not None]
-            total = Row(
-                "total",
-                "",
-                *(getattr(total, n) + getattr(row, n) for n in NUMBERS),
-                money=sum(money, NONE) if money else None,
-            )
+            sums = {n: getattr(total, n) + getattr(row, n) for n in NUMBERS}
+            total = replace(total, **sums, money=sum(money, NONE) if money else None)
         return total
 
     def record(self) -> dict[str, Any]:
@@ -164,7 +157,12 @@ def make_plan(where: Selection, config: PlanConfig, console: Console) -> Plan:
     shapes = shapes_of(base)
     trained = load_experiment(config.experiment).part(TrainConfig)
     num_frames = where.num_frames or base.num_frames
-    machine = _machine(where, config, base, dataset, shapes, trained, console)
+    base = replace(base, num_frames=num_frames)
+    if config.hardware == "here":
+        subject = Subject(base, dataset, shapes, trained, config.compute_dtype)
+        machine = measure_here(subject, where.runs / "plan", config.measure_again, console)
+    else:
+        machine = load_recipe("hardware", config.hardware, Machine)
     tokens, counted = token_counter(base)
     parts = benchmark_parts(config.benchmarks) or [(dataset, s) for s in pick_splits(dataset, "")]
     lessons = questions_of(dataset, "train", tokens, config.questions)
@@ -172,24 +170,31 @@ def make_plan(where: Selection, config: PlanConfig, console: Console) -> Plan:
     prompted = Prompted.of(shapes, trained, num_frames, base.prompt)
     said = config.answer_tokens or lessons.answer
     sources = {dataset.name: videos_of(dataset, config.videos_count, config.video_seconds)}
-    for each, _ in parts:
-        if each.name not in sources:
-            sources[each.name] = videos_of(each)
+    others = {each.name: each for each, _ in parts if each.name != dataset.name}
+    sources |= {name: videos_of(each) for name, each in others.items()}
+    for name, each in {dataset.name: dataset, **others}.items():
+        if sources[name].here:
+            with console.status(f"decoding a sample of {name}"):
+                seconds = decode_seconds(base, each)
+            sources[name] = replace(sources[name], decode_s=seconds)
     rows = [_weights(base, shapes)]
-    for name, videos in sources.items():
-        rows.append(extraction(name, shapes, videos, num_frames, config.compute_dtype, machine))
+    to_do = [(name, shapes, videos, num_frames) for name, videos in sources.items()]
+    rows += [extraction(*each, config.compute_dtype, machine) for each in to_do]
     budget = pick_budget(trained, base)
     rows.append(training(shapes, trained, budget, prompted, lessons, num_frames, machine))
-    itemsize = 4 if machine.device == "cpu" else 2
     for each, split in asked:
-        sizes = said, GenerateConfig.batch_size, itemsize
+        sizes = said, GenerateConfig.batch_size, machine.answer_itemsize
         work = answer_work(shapes, prompted, split, *sizes)
         rows.append(answering(each.name, work, split, said, machine))
     for name in config.judge.split():
         judge = load_recipe("judges", name, JudgeConfig)
         rows += [judging(name, judge, each.name, split, said) for each, split in asked]
     rows = [_priced(row, machine) for row in rows]
-    told = _assumptions(shapes, machine, config, lessons, sources, said, counted)
+    faster = ""
+    if machine.device == "cuda" and config.compute_dtype == "float32":
+        whole = sum((extraction(*each, "bfloat16", machine).gpu_s for each in to_do), NONE)
+        faster = f"float32; bfloat16: {between(whole * (1 / 3600))} GPU-h in its place"
+    told = _assumptions(shapes, machine, config, lessons, sources, said, counted, faster)
     facts = {
         "base": base.name,
         "dataset": dataset.name,
@@ -197,55 +202,6 @@ def make_plan(where: Selection, config: PlanConfig, console: Console) -> Plan:
         "hardware": machine.name,
     }
     return Plan(tuple(rows), tuple(told), facts)
-
-
-def judging(
-    name: str, config: JudgeConfig, dataset: str, asked: Questions, said: float
-) -> Row:
-    """Tokens and price of judging a split, by the judge's own rubric and estimate.
-
-    The answers are not there yet: the reference answer stands for each, drawn out to `said` tokens.
-    """
-    judge = make_judge(config, Path("runs/judge-cache"), asks=False)
-    stage = f"judge {dataset} {asked.split} ({name})"
-    if not isinstance(judge, RubricJudge):
-        return Row(stage, "rules: no requests")
-    items = list(_items(asked, said))
-    requests = asked.count * len(asked.aspects)
-    prompt = sum(prompt_tokens(judge.request(item)) for item in items) * requests / len(items)
-    written = Range(requests * float(REPLY_TOKENS), requests * float(config.max_tokens))
-    ends = [price(config, round(prompt), round(n)) for n in (written.low, written.high)]
-    low, high = ends
-    return Row(
-        stage,
-        f"{requests:,} requests of {prompt / requests:,.0f} tokens; replies of {REPLY_TOKENS} to "
-        f"{config.max_tokens}",
-        tokens=Range.of(prompt) + written,
-        money=None if low is None or high is None else Range(low, high),
-    )
-
-
-_WORDS = "a person in the video slowly moves a large round object to the other side "
-"""Stands for texts that are not here."""
-
-
-def _text(tokens: float) -> str:
-    """About so many tokens of English, at four bytes each."""
-    return (_WORDS * (1 + round(tokens) * 4 // len(_WORDS)))[: round(tokens) * 4]
-
-
-def _items(asked: Questions, said: float) -> Iterator[JudgeItem]:
-    """What would be judged: of each question that is here, or one that is like all of them."""
-    texts = [(s.question, s.answer) for s in asked.samples]
-    texts = texts or [(_text(asked.question), _text(asked.answer))]
-    for aspect in asked.aspects:
-        for question, answer in texts:
-            yield _item(aspect, question, answer, _text(said))
-
-
-def _item(aspect: Aspect, question: str, answer: str, pred: str) -> JudgeItem:
-    pair = (question, pred) if aspect == "consistency" else (None, None)
-    return JudgeItem("", aspect, question, answer, pred, *pair)
 
 
 def _check(where: Selection, config: PlanConfig) -> None:
@@ -256,25 +212,6 @@ def _check(where: Selection, config: PlanConfig) -> None:
         given = getattr(config, name)
         if given is not None and given <= 0:
             raise ConfigError("too small", where=name, got=given, wanted="more than 0")
-
-
-def _machine(
-    where: Selection,
-    config: PlanConfig,
-    base: BaseConfig,
-    dataset: DatasetConfig,
-    shapes: BaseShapes,
-    trained: TrainConfig,
-    console: Console,
-) -> Machine:
-    if config.hardware == "here":
-        from pipelines.plan_measure import measure_here
-
-        base = replace(base, num_frames=where.num_frames or base.num_frames)
-        folder = where.runs / "plan"
-        how = config.compute_dtype, folder, config.measure_again
-        return measure_here(base, dataset, shapes, trained, console, *how)
-    return load_recipe("hardware", config.hardware, Machine)
 
 
 def _weights(base: BaseConfig, shapes: BaseShapes) -> Row:
@@ -298,6 +235,7 @@ def _assumptions(
     sources: dict[str, Videos],
     said: float,
     counted: str,
+    faster: str,
 ) -> Iterator[tuple[str, str, str]]:
     """What the numbers hang on, the most important first."""
     peak = ", ".join(f"{k} {v / 1e12:,.4g}" for k, v in machine.peak.items())
@@ -305,16 +243,15 @@ def _assumptions(
     for name in ("extract", "train", "answer"):
         low, high = (100 * share for share in getattr(machine, name))
         yield f"share of the peak, {name}", f"{low:.3g} to {high:.3g} %", machine.source(name)
-    yield "ViT computes in", config.compute_dtype, "option --compute_dtype"
+    yield "ViT computes in", faster or config.compute_dtype, "option --compute_dtype"
     for name, videos in sources.items():
         yield f"videos of {name}", f"{videos.count:,}", videos.source
-    decoding = machine.decode_s is not None
+    for name, videos in sources.items():
+        if videos.decode_s is not None:
+            yield f"decoding {name}", f"{videos.decode_s:.3g} s a video", "measured here"
     low, high = (rate / 1e6 for rate in machine.decode_pixels)
-    yield (
-        "decoding on one core",
-        f"{machine.decode_s:.3g} s a video" if decoding else f"{low:,.0f} to {high:,.0f} Mpixel/s",
-        machine.source("decode_s" if decoding else "decode_pixels"),
-    )
+    rates = f"{low:,.0f} to {high:,.0f} Mpixel/s"
+    yield "decoding on one core otherwise", rates, machine.source("decode_pixels")
     yield "training questions", f"{lessons.count:,}", lessons.source
     lengths = f"{lessons.question:.3g} and {lessons.answer:.3g}"
     yield "tokens of question and answer", lengths, counted if lessons.samples else "typical"
@@ -324,7 +261,6 @@ def _assumptions(
         "given" if config.answer_tokens else "as the training answers",
     )
     yield "sizes of the base", f"{shapes.llm.step_weights / 1e9:,.3g} B weights", shapes.source
-    rates = "disk", "network"
-    for name in rates:
+    for name in ("disk", "network"):
         low, high = (rate / 1e6 for rate in getattr(machine, name))
         yield f"{name}, MB/s", f"{low:,.0f} to {high:,.0f}", machine.source(name)

@@ -182,9 +182,7 @@ def _sizes(
     )
 
 
-def frame_flops(
-    tower: Mapping[str, Shape], layer: int, image_size: int
-) -> tuple[int, int, float]:
+def frame_flops(tower: Mapping[str, Shape], layer: int, image_size: int) -> tuple[int, int, float]:
     """(patches, width, FLOPs of an image up to the layer that is taken).
 
     A block takes 2 FLOPs a weight and token, and 4 x tokens^2 x width for its two products of

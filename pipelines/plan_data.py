@@ -69,11 +69,14 @@ class Videos:
 
     count: int
     seconds: float
-    """Mean length; 0 where only the files know (decoding was then measured)."""
+    """Mean length; 0 where only the files know."""
     nbytes: Range
     """Of all files."""
     here: bool
+    """Whether there are files, so that decoding can be measured."""
     source: str
+    decode_s: float | None = None
+    """CPU seconds of decoding one, where that was measured."""
 
 
 def token_counter(base: BaseConfig) -> tuple[Count, str]:

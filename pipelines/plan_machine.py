@@ -38,6 +38,21 @@ class Range:
         return (self.low + self.high) / 2
 
 
+def between(range_: Range, unit: str = "") -> str:
+    """Two significant digits of a range, three of a number; nothing for nothing."""
+    if range_ == Range():
+        return ""
+    low, high = (_digits(n, 2) for n in (range_.low, range_.high))
+    told = _digits(range_.low, 3) if range_.low == range_.high else f"{low}-{high}"
+    return told + unit
+
+
+def _digits(number: float, digits: int) -> str:
+    """No exponents: 1234567 with two digits is 1,200,000, and 0.000123 is 0.00012."""
+    rounded = float(f"{number:.{digits}g}")
+    return f"{rounded:,.0f}" if rounded >= 10 ** (digits - 1) else f"{rounded:.{digits}g}"
+
+
 @dataclass(frozen=True)
 class Machine:
     """One accelerator and the cores beside it, or a machine without one. Pairs are (low, high)."""
@@ -65,12 +80,25 @@ class Machine:
     """Of a GPU-hour, in the currency of the judges' recipes."""
     beside: tuple[float, float] = (25e3, 60e3)
     """Bytes a video in a store beside its features: thumbnails and records."""
-    decode_s: float | None = None
-    """CPU seconds of decoding one video of the dataset, where that was measured."""
     start_s: dict[str, float] = field(default_factory=dict)
     """Seconds of a stage before its first unit, where that was measured."""
     measured: tuple[str, ...] = ()
     """Fields that were measured here; the rest is published or assumed."""
+
+    @property
+    def train_dtype(self) -> str:
+        """Of the LLM in training, as `auto` has it."""
+        return "float32" if self.device == "cpu" else "bfloat16"
+
+    @property
+    def answer_dtype(self) -> str:
+        """Of the LLM that answers, as `auto` has it."""
+        return "float32" if self.device == "cpu" else "float16"
+
+    @property
+    def answer_itemsize(self) -> int:
+        """Bytes of one of its weights."""
+        return 4 if self.device == "cpu" else 2
 
     def source(self, name: str) -> str:
         """Where a field is from."""

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from pipelines.plan import NOT_MODELLED, Plan
-from pipelines.plan_machine import Range
+from pipelines.plan_machine import Range, between
 from pipelines.plan_work import Row
 
 
@@ -46,23 +46,8 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def between(range_: Range, unit: str = "") -> str:
-    """Two significant digits of a range, three of a number; nothing for nothing."""
-    if range_ == Range():
-        return ""
-    low, high = (_digits(n, 2) for n in (range_.low, range_.high))
-    told = _digits(range_.low, 3) if range_.low == range_.high else f"{low}–{high}"
-    return told + unit
-
-
-def _digits(number: float, digits: int) -> str:
-    """No exponents: 1234567 with two digits is 1,200,000, and 0.000123 is 0.00012."""
-    rounded = float(f"{number:.{digits}g}")
-    return f"{rounded:,.0f}" if rounded >= 10 ** (digits - 1) else f"{rounded:.{digits}g}"
-
-
 def _bytes(range_: Range) -> str:
     if range_ == Range():
         return ""
     low, high = (decimal(round(n)) for n in (range_.low, range_.high))
-    return low if low == high else f"{low}–{high}"
+    return low if low == high else f"{low} - {high}"

@@ -86,9 +86,9 @@ def extraction(
     """See the head of this file."""
     frames = videos.count * num_frames
     vit = Range.of(frames * shapes.frame_flops / machine.peak[dtype]).over(machine.extract)
-    if machine.decode_s is not None and videos.here:
-        decoding = Range.of(videos.count * machine.decode_s)
-        how = f"{machine.decode_s:.3g} s to decode one, measured on a sample"
+    if videos.decode_s is not None:
+        decoding = Range.of(videos.count * videos.decode_s)
+        how = f"{videos.decode_s:.3g} s to decode one, measured on a sample"
     else:
         low, high = sorted(decoded_frames(videos.seconds, num_frames, gop) for gop in _GOP)
         pixels = Range(low * _PIXELS[0], high * _PIXELS[1]) * videos.count
@@ -160,8 +160,8 @@ def training(
         steps = min(steps, config.max_steps)
     questions = steps * budget.batch_size
     flops = training_flops(shapes, config, prompted, asked)
-    dtype = "float32" if machine.device == "cpu" else "bfloat16"
-    seconds = Range.of(questions * flops / machine.peak[dtype]).over(machine.train)
+    peak = machine.peak[machine.train_dtype]
+    seconds = Range.of(questions * flops / peak).over(machine.train)
     work = question_work(prompted, asked, config.questions_per_row)
     # What does not fit the cache is read for every question.
     whole, each = asked.videos, shapes.feature_bytes(num_frames)
@@ -187,10 +187,10 @@ class AnswerWork:
     read: float
     """Bytes that the decoding steps read."""
 
-    def seconds(self, peak: float, bandwidth: float, share: tuple[float, float]) -> Range:
-        """Time at so much of peak and bandwidth."""
-        least = self.prefill / peak + max(self.decoding / peak, self.read / bandwidth)
-        return Range.of(least).over(share)
+    def least_seconds(self, machine: Machine) -> float:
+        """Time at the whole of peak and bandwidth."""
+        peak = machine.peak[machine.answer_dtype]
+        return self.prefill / peak + max(self.decoding / peak, self.read / machine.bandwidth)
 
 
 def answer_work(
@@ -229,12 +229,9 @@ def answer_work(
     )
 
 
-def answering(
-    name: str, work: AnswerWork, asked: Questions, said: float, machine: Machine
-) -> Row:
+def answering(name: str, work: AnswerWork, asked: Questions, said: float, machine: Machine) -> Row:
     """See the head of this file."""
-    dtype = "float32" if machine.device == "cpu" else "float16"
-    seconds = work.seconds(machine.peak[dtype], machine.bandwidth, machine.answer)
+    seconds = Range.of(work.least_seconds(machine)).over(machine.answer)
     return Row(
         f"answer {name} {asked.split}",
         f"{asked.count * asked.wordings:,} prompts about {asked.videos:,} videos: "
