@@ -188,7 +188,7 @@ def make_plan(where: Selection, config: PlanConfig, console: Console) -> Plan:
         rows.append(answering(each.name, work, split, said, machine))
     for name in config.judge.split():
         judge = load_recipe("judges", name, JudgeConfig)
-        rows += [judging(name, judge, each.name, split, said) for each, split in asked]
+        rows.append(judging(name, judge, [split for _, split in asked], said))
     rows = [_priced(row, machine) for row in rows]
     faster = ""
     if machine.device == "cuda" and config.compute_dtype == "float32":

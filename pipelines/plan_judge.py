@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from eval.judges.base import JudgeItem
 from eval.judges.cost import price, prompt_tokens
@@ -21,34 +22,33 @@ _WORDS = "a person in the video slowly moves a large round object to the other s
 """Stands for texts that are not here."""
 
 
-def judging(name: str, config: JudgeConfig, dataset: str, asked: Questions, said: float) -> Row:
-    """Tokens and price of judging a split, by the judge's own rubric and estimate.
+def judging(name: str, config: JudgeConfig, asked: Sequence[Questions], said: float) -> Row:
+    """Tokens and price of one judge.
 
     Args:
         name: of the judge's recipe.
         config: the recipe.
-        dataset: name of the dataset.
-        asked: the split; where its questions are here they are put into the rubric.
+        asked: what was answered; questions that are here are put into the rubric.
         said: tokens of the text that stands for each answer.
 
     Raises:
         RedVillmError: a rubric or a model is missing.
     """
     judge = make_judge(config, Path("runs/judge-cache"), asks=False)
-    stage = f"judge {dataset} {asked.split} ({name})"
     if not isinstance(judge, RubricJudge):
-        return Row(stage, "rules: no requests")
-    items = list(_items(asked, said))
-    requests = asked.count * len(asked.aspects)
-    prompt = sum(prompt_tokens(judge.request(item)) for item in items) * requests / len(items)
-    written = Range(requests * float(REPLY_TOKENS), requests * float(config.max_tokens))
-    ends = [price(config, round(prompt), round(n)) for n in (written.low, written.high)]
-    low, high = ends
+        return Row(f"judge {name}", "rules: no requests")
+    requests, prompt = 0, 0.0
+    for split in asked:
+        sizes = [prompt_tokens(judge.request(item)) for item in _items(split, said)]
+        count = split.count * len(split.aspects)
+        requests, prompt = requests + count, prompt + count * fmean(sizes)
+    written = [requests * tokens for tokens in (REPLY_TOKENS, config.max_tokens)]
+    low, high = (price(config, round(prompt), tokens) for tokens in written)
     return Row(
-        stage,
+        f"judge {name}",
         f"{requests:,} requests of {prompt / requests:,.0f} tokens; replies of {REPLY_TOKENS} to "
         f"{config.max_tokens}",
-        tokens=Range.of(prompt) + written,
+        tokens=Range.of(prompt) + Range(*map(float, written)),
         money=None if low is None or high is None else Range(low, high),
     )
 

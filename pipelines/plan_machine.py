@@ -25,7 +25,7 @@ class Range:
     def __add__(self, other: Range) -> Range:
         return Range(self.low + other.low, self.high + other.high)
 
-    def __mul__(self, times: float) -> Range:
+    def __mul__(self, times: float | int) -> Range:
         return Range(self.low * times, self.high * times)
 
     def over(self, rate: tuple[float, float]) -> Range:
@@ -42,15 +42,15 @@ def between(range_: Range, unit: str = "") -> str:
     """Two significant digits of a range, three of a number; nothing for nothing."""
     if range_ == Range():
         return ""
-    low, high = (_digits(n, 2) for n in (range_.low, range_.high))
-    told = _digits(range_.low, 3) if range_.low == range_.high else f"{low}-{high}"
+    low, high = (digits(n, 2) for n in (range_.low, range_.high))
+    told = digits(range_.low, 3) if range_.low == range_.high else f"{low}-{high}"
     return told + unit
 
 
-def _digits(number: float, digits: int) -> str:
+def digits(number: float, count: int) -> str:
     """No exponents: 1234567 with two digits is 1,200,000, and 0.000123 is 0.00012."""
-    rounded = float(f"{number:.{digits}g}")
-    return f"{rounded:,.0f}" if rounded >= 10 ** (digits - 1) else f"{rounded:.{digits}g}"
+    rounded = float(f"{number:.{count}g}")
+    return f"{rounded:,.0f}" if rounded >= 10 ** (count - 1) else f"{rounded:.{count}g}"
 
 
 @dataclass(frozen=True)

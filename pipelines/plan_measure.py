@@ -90,7 +90,8 @@ def _peaks(subject: Subject, scratch: Path) -> Machine:
     threads = torch.get_num_threads()
     torch.set_num_threads(threads if on_gpu else 1)  # on a CPU all seconds are a core's
     try:
-        peak = {k: measured_rate(device, getattr(torch, k), width) for k in sorted(dtypes)}
+        rate = measured_rate if on_gpu else _core_rate
+        peak = {k: rate(device, getattr(torch, k), width) for k in sorted(dtypes)}
         bandwidth = _bandwidth(device)
     finally:
         torch.set_num_threads(threads)
@@ -139,6 +140,18 @@ def _decode_pixels(scratch: Path, base: BaseConfig) -> float:
         request = DecodeRequest(str(path), views, base.image_size)
         seconds = min(child.decode(request).cpu_seconds for _ in range(2))
     return frames[..., 0].size / seconds
+
+
+def _core_rate(device: torch.device, dtype: torch.dtype, width: int) -> float:
+    """As `measured_rate`, but of the CPU seconds of one thread."""
+    x, weight = (torch.randn(rows, width).to(dtype) for rows in (512, width))
+    took = []
+    with torch.inference_mode():
+        for _ in range(5):
+            start = time.process_time()
+            F.linear(x, weight)
+            took.append(time.process_time() - start)
+    return 2 * 512 * width**2 / min(took)
 
 
 def _bandwidth(device: torch.device) -> float:

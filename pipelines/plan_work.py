@@ -25,7 +25,7 @@ from features.config import Budget
 from features.prompts import template_of
 from pipelines.plan_base import BaseShapes
 from pipelines.plan_data import Questions, Videos
-from pipelines.plan_machine import Machine, Range
+from pipelines.plan_machine import Machine, Range, between, digits
 from train.flops import StepWork
 from train.frozen import CHECKPOINT_ABOVE
 from train.options import TrainConfig
@@ -77,7 +77,7 @@ def decoded_frames(seconds: float, num_frames: int, gop: float) -> float:
     total = seconds * _FPS
     stride = total / max(1.0, min(num_frames, total))
     each = (gop + 1) / 2 if stride >= gop else stride * (1 - stride / (2 * gop))
-    return min(total, num_frames * each)
+    return min(total, num_frames * max(1.0, each))
 
 
 def extraction(
@@ -96,12 +96,13 @@ def extraction(
         how = f"{low:,.0f} to {high:,.0f} frames of 360p to 720p decoded of each"
     decoding += Range.of(machine.start_s.get("extract", 0.0))
     beside = Range(*machine.beside) * videos.count
+    gflop = digits(shapes.frame_flops / 1e9, 4)
     reading = videos.nbytes.over(machine.network) * (1 / 3600)
     return Row(
         f"extract {name}",
-        f"{videos.count:,} videos x {num_frames} frames x {shapes.frame_flops / 1e9:,.4g} GFLOP in "
-        f"{dtype}; {how}; store {shapes.feature_bytes(num_frames):,} bytes a video + thumbnails; "
-        f"{reading.low:,.2g} to {reading.high:,.2g} h to read the videos",
+        f"{videos.count:,} videos x {num_frames} frames x {gflop} GFLOP in {dtype}; {how}; "
+        f"store {shapes.feature_bytes(num_frames):,} bytes a video + thumbnails; "
+        f"{between(reading)} h to read the videos",
         **on_device(machine, vit, decoding),
         disk=Range.of(float(videos.count * shapes.feature_bytes(num_frames))) + beside,
         network=videos.nbytes,
@@ -169,9 +170,9 @@ def training(
     read = (kept + (1 - kept / whole) * questions) * each
     return Row(
         "train",
-        f"{questions:,} questions ({steps:,} steps of {budget.batch_size}) x {flops / 1e12:,.3g} "
-        f"TFLOP ({work.tokens:,.0f} tokens, of them {prompted.video} of video); reads "
-        f"{decimal(round(read))} of features",
+        f"{questions:,} questions ({steps:,} steps of {budget.batch_size}) x "
+        f"{digits(flops / 1e12, 3)} TFLOP ({work.tokens:,.0f} tokens, of them {prompted.video} of "
+        f"video); reads {decimal(round(read))} of features",
         **on_device(machine, seconds, Range.of(machine.start_s.get("train", 0.0))),
     )
 
@@ -235,7 +236,8 @@ def answering(name: str, work: AnswerWork, asked: Questions, said: float, machin
     return Row(
         f"answer {name} {asked.split}",
         f"{asked.count * asked.wordings:,} prompts about {asked.videos:,} videos: "
-        f"{work.prefill / 1e15:,.3g} PFLOP to read; {said:,.0f} tokens each: "
-        f"{work.decoding / 1e15:,.3g} PFLOP and {work.read / 1e12:,.3g} TB of weights and caches",
+        f"{digits(work.prefill / 1e15, 3)} PFLOP to read; {said:,.0f} tokens each: "
+        f"{digits(work.decoding / 1e15, 3)} PFLOP and {decimal(round(work.read))} of weights "
+        f"and caches",
         **on_device(machine, seconds, Range.of(machine.start_s.get("answer", 0.0))),
     )
