@@ -72,6 +72,8 @@ class Machine:
     """Share of peak and bandwidth that answering reaches."""
     decode_pixels: tuple[float, float]
     """Pixels of decoded video a CPU second."""
+    frame_pixels: tuple[float, float]
+    """Pixels of chosen frames a CPU second, that become RGB and a square of the tower's size."""
     disk: tuple[float, float]
     """Bytes a second written."""
     network: tuple[float, float]

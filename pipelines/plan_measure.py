@@ -95,7 +95,7 @@ def _peaks(subject: Subject, scratch: Path) -> Machine:
         bandwidth = _bandwidth(device)
     finally:
         torch.set_num_threads(threads)
-    pixels, disk = _decode_pixels(scratch, subject.base), _disk_rate(scratch)
+    (decoded, chosen), disk = _decode_rates(scratch, subject.base), _disk_rate(scratch)
     return Machine(
         name="here",
         device="cuda" if on_gpu else "cpu",
@@ -104,10 +104,11 @@ def _peaks(subject: Subject, scratch: Path) -> Machine:
         extract=(0.5, 0.9),
         train=(0.5, 0.9),
         answer=(0.2, 0.8),
-        decode_pixels=(pixels, pixels),
+        decode_pixels=(decoded, decoded),
+        frame_pixels=(chosen, chosen),
         disk=(disk, disk),
         network=_NETWORK,
-        measured=("peak", "bandwidth", "decode_pixels", "disk"),
+        measured=("peak", "bandwidth", "decode_pixels", "frame_pixels", "disk"),
     )
 
 
@@ -127,19 +128,28 @@ def decode_seconds(base: BaseConfig, dataset: DatasetConfig) -> float:
     return told.usage.decode_cpu_s / len(videos)
 
 
-def _decode_pixels(scratch: Path, base: BaseConfig) -> float:
-    """Pixels a CPU second of 10 s of 360p, nearly all decoded: a smooth texture that moves."""
+def _decode_rates(scratch: Path, base: BaseConfig) -> tuple[float, float]:
+    """Pixels decoded, and pixels of chosen frames made into squares, a CPU second each.
+
+    Of 10 s of 360p, a smooth texture that moves. With 10 and with 100 chosen frames nearly all are
+    decoded, so that the difference is what 90 frames take.
+    """
     coarse = torch.rand(1, 3, 18, 32, generator=torch.Generator().manual_seed(0)) * 255
     texture = F.interpolate(coarse, (360, 640), mode="bicubic").clamp(0, 255)
     still = texture[0].permute(1, 2, 0).byte().numpy()
     frames = np.stack([np.roll(still, (i, 2 * i), (0, 1)) for i in range(300)])
-    path = scratch / "clip.mp4"
+    path, pixels = scratch / "clip.mp4", still[..., 0].size
     encode_video(path, frames, 30)
-    views = (View(100, base.preprocessing),)
     with DecodeChild() as child:
-        request = DecodeRequest(str(path), views, base.image_size)
-        seconds = min(child.decode(request).cpu_seconds for _ in range(2))
-    return frames[..., 0].size / seconds
+
+        def seconds(count: int) -> float:
+            views = (View(count, base.preprocessing),)
+            request = DecodeRequest(str(path), views, base.image_size)
+            return min(child.decode(request).cpu_seconds for _ in range(3))
+
+        few, many = seconds(10), seconds(100)
+    one = max(many - few, 0.1 * many) / 90
+    return 285 * pixels / max(few - 10 * one, 0.1 * few), pixels / one
 
 
 def _core_rate(device: torch.device, dtype: torch.dtype, width: int) -> float:

@@ -91,8 +91,9 @@ def extraction(
         how = f"{videos.decode_s:.3g} s to decode one, measured on a sample"
     else:
         low, high = sorted(decoded_frames(videos.seconds, num_frames, gop) for gop in _GOP)
-        pixels = Range(low * _PIXELS[0], high * _PIXELS[1]) * videos.count
-        decoding = pixels.over(machine.decode_pixels)
+        decoded = Range(low * _PIXELS[0], high * _PIXELS[1]) * videos.count
+        chosen = Range(*_PIXELS) * frames
+        decoding = decoded.over(machine.decode_pixels) + chosen.over(machine.frame_pixels)
         how = f"{low:,.0f} to {high:,.0f} frames of 360p to 720p decoded of each"
     decoding += Range.of(machine.start_s.get("extract", 0.0))
     beside = Range(*machine.beside) * videos.count

@@ -151,7 +151,12 @@ def test_extraction_in_hours_and_bytes() -> None:
     assert row.network == videos.nbytes
     measured = extraction("x", lightning(), replace(videos, decode_s=0.5), 100, "bfloat16", A100)
     assert measured.cpu_s == Range.of(500.0)
-    assert row.cpu_s.low < row.cpu_s.high
+    # Key frames 60 or 250 apart, and 35.1 frames from one chosen frame to the next.
+    low, high = (1000 * 100 * 35.1 * (1 - 35.1 / (2 * gop)) for gop in (60, 250))
+    wanted = low * 640 * 360 / 4.5e8 + 1000 * 100 * 640 * 360 / 1e8
+    assert row.cpu_s.low == pytest.approx(wanted)
+    wanted = high * 1280 * 720 / 2.5e8 + 1000 * 100 * 1280 * 720 / 4e7
+    assert row.cpu_s.high == pytest.approx(wanted)
     cpu = replace(A100, device="cpu", start_s={"extract": 3.0})
     here = extraction("x", lightning(), replace(videos, decode_s=0.5), 100, "bfloat16", cpu)
     assert here.gpu_s == Range()
@@ -295,7 +300,9 @@ def test_the_command_plans_a_7b_without_weights_and_the_json_is_the_table(
     ]
     names = ("gpu_hours", "cpu_hours", "disk_bytes", "network_bytes", "judge_tokens", "cost")
     for row in [*record["rows"], record["total"]]:
-        gpu, cpu, disk, network, tokens, cost = (Range(*(row[name] or (0, 0))) for name in names)
+        gpu, cpu, disk, network, tokens, cost = (
+            Range(*(row[name] or (0.0, 0.0))) for name in names
+        )
         money = None if row["cost"] is None else cost
         sums = gpu * 3600, cpu * 3600, disk, network, tokens
         assert " ".join(c for c in cells(Row(row["stage"], "", *sums, money)) if c) in shown
