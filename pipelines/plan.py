@@ -30,7 +30,9 @@ from pipelines.plan_machine import Machine, Range, between
 from pipelines.plan_measure import decode_seconds, measure_here
 from pipelines.plan_sample import Subject
 from pipelines.plan_work import (
+    LONGEST,
     NONE,
+    WEB_VIDEO,
     Prompted,
     Row,
     answer_work,
@@ -64,7 +66,8 @@ class PlanConfig:
     """Judges, separated by blanks: recipes of pipelines/recipes/judges, or YAML files."""
     hardware: str = "a100"
     """A row of pipelines/recipes/hardware (a100, h100, rtx4090), a YAML file, or `here`: measured
-    on this machine in about a minute, and kept in the folder of runs."""
+    on this machine in about a minute (a large base is loaded nine times for it), and kept in the
+    folder of runs."""
     compute_dtype: ComputeDtype = "float32"
     """dtype of the ViT, as `extract` has it."""
     videos_count: int | None = None
@@ -249,6 +252,8 @@ def _assumptions(
     for name, videos in sources.items():
         if videos.decode_s is not None:
             yield f"decoding {name}", f"{videos.decode_s:.3g} s a video", "measured here"
+    if not all(videos.here for videos in sources.values()):
+        yield WEB_VIDEO
     rates = {
         "decode_pixels": "decoding on one core, Mpixel/s",
         "frame_pixels": "chosen frames made into squares, Mpixel/s",
@@ -264,6 +269,10 @@ def _assumptions(
         f"{said:.3g}",
         "given" if config.answer_tokens else "as the training answers",
     )
+    yield "longest answer of a batch over the mean one", f"{LONGEST:g}", "assumed"
+    low, high = (size / 1e3 for size in machine.beside)
+    beside = f"{low:.3g} to {high:.3g} kB"
+    yield "thumbnails and records of a video", beside, machine.source("beside")
     yield "sizes of the base", f"{shapes.llm.step_weights / 1e9:,.3g} B weights", shapes.source
     for name in ("disk", "network"):
         low, high = (rate / 1e6 for rate in getattr(machine, name))

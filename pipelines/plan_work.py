@@ -37,6 +37,11 @@ _GOP = (60.0, 250.0)
 """Frames from one key frame to the next, of web video."""
 _PIXELS = (640 * 360.0, 1280 * 720.0)
 """Of a frame of web video."""
+WEB_VIDEO = (
+    "web video",
+    f"{_FPS:g} frames/s, 360p to 720p, key frames every {_GOP[0]:g} to {_GOP[1]:g} frames",
+    "assumed",
+)
 LONGEST = 2.0
 """The longest answer of a batch over the mean one."""
 

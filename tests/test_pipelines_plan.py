@@ -377,3 +377,21 @@ def test_here_is_measured_once_by_the_stages_themselves(
     assert "measured before" in capsys.readouterr().out
     again = json.loads((tmp_path / "b.json").read_text())
     assert again["rows"][2:] == found["rows"][2:]
+
+
+def test_without_the_datasets_files_the_sample_is_of_the_demo_world(
+    base: BaseConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = load_recipe("datasets", "activitynet", DatasetConfig)
+    assert not plan_sample.files_here(elsewhere)
+    subject = plan_sample.Subject(base, elsewhere, shapes_of(base), TrainConfig(), "float32")
+    sizes = plan_sample.Sizes((2, 4), (1, 3), (2, 6))
+    cpu = replace(A100, device="cpu")
+    found = plan_sample.measure_sample(cpu, subject, sizes, tmp_path)
+    for name in ("extract", "train", "answer"):
+        low, high = getattr(found, name)
+        assert 0 < low == high < 0.1, "of the peak of an A100"
+        assert found.source(name) == "measured here"
+        assert 0 <= found.start_s[name] < 60
+    assert found.beside == A100.beside, "the demo's thumbnails are not those of ActivityNet"
+    assert found.source("beside") == "assumed"
