@@ -61,7 +61,7 @@ class Sizes:
     questions: tuple[int, int]
 
 
-SMALL = Sizes((16, 64), (10, 60), (32, 192))
+SMALL = Sizes((32, 128), (10, 60), (32, 192))
 LARGE = Sizes((2, 8), (2, 6), (16, 48))
 """For an LLM that takes its time."""
 

@@ -39,6 +39,6 @@ def test_every_key_belongs_to_one_part() -> None:
 
 def test_the_run_is_several_times_as_large_as_the_sample() -> None:
     full = SCALES["full"]
-    assert full.train_videos + full.test_videos > 10 * SMALL.videos[1]
+    assert full.train_videos + full.test_videos > 5 * SMALL.videos[1]
     assert full.train_videos * 4 * 3 // 16 >= 5 * SMALL.steps[1]
     assert full.test_videos * 4 > 6 * SMALL.questions[1]
