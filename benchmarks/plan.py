@@ -1,9 +1,9 @@
 """`make bench-plan`: what a plan foretells of a miniature run, against the run.
 
-Takes about 2 minutes a repeat on two quiet cores. The demo world with 400 training and 300 test videos, the
-embedded base in its long budget; rates are measured on 128 of the videos, 60 of 300 steps and 192
-of 1,200 questions. Judged are CPU seconds, those of children included, since the wall of a busy
-machine says little; `seconds` has both. Importing libraries is in neither.
+Takes about 2 minutes a repeat on two quiet cores. The demo world with 400 training and 300 test
+videos, the embedded base in its long budget; rates are measured on 128 of the videos, 60 of 300
+steps and 192 of 1,200 questions. Judged are CPU seconds, those of children included, since the wall
+of a busy machine says little; `seconds` has both. Importing libraries is in neither.
 """
 
 from __future__ import annotations
