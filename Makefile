@@ -92,8 +92,8 @@ report: $(STAMP) ## what was judged of CHECKPOINTS (or all of DATASET's runs): p
 experiments: $(STAMP) ## the paper's tables on BASE, with a verdict on each claim (STUDY, TABLES='3 4', QUICK=1)
 	@$(RUN) experiments --study $(STUDY) $(call given,BASE,base) $(call given,DATASET,dataset) \
 		$(if $(strip $(BENCHMARKS)),--benchmarks '$(BENCHMARKS)') $(if $(strip $(TABLES)),--tables '$(TABLES)') \
-		$(if $(QUICK),--quick) --features $(FEATURES) --runs $(RUNS) --executor $(EXECUTOR) \
-		$(call flag,WORKERS,workers) $(JUDGING) $(ARGS)
+		$(if $(filter-out 0,$(QUICK)),--quick) $(call given,EXPERIMENT,experiment) \
+		--features $(FEATURES) --runs $(RUNS) --executor $(EXECUTOR) $(call flag,WORKERS,workers) $(JUDGING) $(ARGS)
 
 export: $(STAMP) ## a trained run as a folder to share: CHECKPOINT=run folder ARGS=folder to make
 	@$(RUN) export '$(or $(CHECKPOINT),$(RUNS)/$(DATASET)/$(EXPERIMENT)/seed-$(SEED))' $(ARGS)

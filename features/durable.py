@@ -2,15 +2,18 @@
 
 Everything a store trusts is published here: written beside its place, flushed to the disk, and
 then linked (first writer wins) or renamed (last writer wins) into place. On S3 it is one PUT, with
-a condition where the first writer wins. Nothing takes a lock.
+a condition where the first writer wins. Nothing in a store takes a lock; `only_one` is for folders
+that the processes of one machine work in.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +23,7 @@ from uuid import uuid4
 
 from upath import UPath
 
-from features.errors import StoreError
+from features.errors import RedVillmError, StoreError
 from features.places import StorePath, as_os_errors, put, put_if, read_bytes
 
 KILL_VARIABLE = "REDVILLM_KILL_AT"
@@ -114,6 +117,33 @@ def replace_json(path: StorePath, record: object, point: str) -> None:
     """
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     replace_file(path, text.encode(errors="backslashreplace"), point)
+
+
+@contextmanager
+def only_one(folder: Path, does: str, patience_s: float = 0.0) -> Iterator[None]:
+    """No other process that asks for the same is inside meanwhile; a killed one leaves nothing.
+
+    Args:
+        folder: what is worked in; made if it is not there.
+        does: what is done there, for the message: `runs this study`.
+        patience_s: how long to wait for whoever is inside.
+
+    Raises:
+        RedVillmError: somebody is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience_s
+    with (folder / ".lock").open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    what, do = f"another process {does}", "wait for it, or stop it"
+                    raise RedVillmError(what, where=folder, do=do) from error
+                time.sleep(0.2)
+        yield
 
 
 @contextmanager

@@ -283,7 +283,7 @@ def _report_configs() -> tuple[type[Any], ...]:
 
 def _experiments_configs() -> tuple[type[Any], ...]:
     from pipelines.evaluation import Judging
-    from pipelines.study.run import ExperimentsConfig
+    from pipelines.study.setup import ExperimentsConfig
 
     return ExperimentsConfig, Judging
 
@@ -332,7 +332,9 @@ STAGES = {
     "eval": Stage(_eval_configs, run_eval),
     "reeval": Stage(_reeval_configs, run_reeval, left_out=("split",)),
     "report": Stage(_report_configs, run_report),
-    "experiments": Stage(_experiments_configs, run_experiments, left_out=("estimate",)),
+    "experiments": Stage(
+        _experiments_configs, run_experiments, left_out=("estimate", "min_coverage")
+    ),
     "plan": Stage(_plan_configs, run_plan),
     "export": Stage(_export_configs, run_export, ("run", "target")),
     "import-projector": Stage(_import_projector_configs, run_import_projector, ("file", "target")),

@@ -11,7 +11,7 @@ from features.checkpoint_files import resolve_checkpoint
 from features.config import BaseConfig
 from features.errors import ConfigError
 from features.layouts import detect_layout
-from features.recipes import did_you_mean, load_recipe
+from features.recipes import did_you_mean
 from pipelines.study.recipe import RowConfig, StudyConfig, TableConfig
 from train.options import TrainConfig, pick_budget
 from train.projectors import ProjectorSwitches
@@ -65,6 +65,7 @@ class Done:
 def plan_cells(
     study: StudyConfig,
     bases: Mapping[str, BaseConfig],
+    start: TrainConfig,
     quick: bool = False,
     most: int | None = None,
 ) -> dict[Use, Cell]:
@@ -73,6 +74,7 @@ def plan_cells(
     Args:
         study: the recipe, with the tables that are wanted.
         bases: the family by name, the one that gives it its name first.
+        start: training options that every row starts from.
         quick: one seed of the first base in the quick budget, scored on validation videos.
         most: seeds of every row at the most, for bases that take days.
 
@@ -80,7 +82,6 @@ def plan_cells(
         ConfigError: a row's switches do not exist or exclude one another.
     """
     cells: dict[Use, Cell] = {}
-    recipe = load_recipe("experiments", "red-villm", TrainConfig)
     for table in study.tables:
         seeds = 1 if quick else min(table.seeds, most or table.seeds)
         for name in list(bases)[: 1 if quick else table.bases]:
@@ -90,7 +91,7 @@ def plan_cells(
                     for budget in _budgets(table, base, quick):
                         for seed in range(seeds):
                             use = Use(table.table, row.name, name, seed, budget, reading)
-                            cells[use] = _cell(use, table, row, base, next(iter(bases)), recipe)
+                            cells[use] = _cell(use, table, row, base, next(iter(bases)), start)
                             if quick:
                                 cells[use] = replace(cells[use], split="val")
     return cells
@@ -115,7 +116,7 @@ def _cell(
     row: RowConfig,
     base: BaseConfig,
     family: str,
-    recipe: TrainConfig,
+    start: TrainConfig,
 ) -> Cell:
     where = f"table {table.table}, row {row.name}"
     switches: dict[str, Any] = {"features": "both", "temporal_module": "copy"} | row.switches
@@ -125,7 +126,7 @@ def _cell(
         built = ProjectorSwitches(**switches)
     except TypeError as error:
         raise ConfigError("no such switch", where=where, got=error) from error
-    config = replace(recipe, experiment=row.name, switches=built)
+    config = replace(start, experiment=row.name, switches=built)
     if row.untrained:  # whatever the seed and the budget, it is the same
         config = replace(config, epochs=0)
     else:

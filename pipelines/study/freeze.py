@@ -1,8 +1,10 @@
 """What is fixed before the test videos exist.
 
-World, study, recipes, bases, how answers are given and who judges them are digested into a lock
-file beside the study's recipe. The seed of the test videos **is** a part of that digest: nobody can
-have seen them while anything was still chosen, and whoever changes something gets other videos.
+World, study, recipes, bases and who judges are digested into a lock file beside the study's recipe.
+The seed of the test videos **is** a part of that digest: nobody can have seen them while any of it
+was still chosen, and whoever changes it gets other videos. What recipes leave to defaults, and the
+rule of the verdicts, are written out beside it and must stay as they are. The code itself is not
+covered: that is what a commit is for.
 """
 
 from __future__ import annotations
@@ -11,20 +13,21 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from eval.generate import GenerateConfig
 from features.checkpoint_files import resolve_checkpoint
-from features.config import BaseConfig
+from features.config import BaseConfig, Budget
 from features.durable import file_sha256, replace_json
-from features.errors import ConfigError
+from features.errors import ConfigError, few
 from features.recipes import load_recipe
 from features.spec import SCHEMA_VERSION, canonical_json
 from pipelines.demo_data import WORLD_DIGEST, DemoDataConfig
-from pipelines.study.recipe import StudyConfig
+from pipelines.study.claims import rule
+from pipelines.study.recipe import ClaimConfig, RowConfig, StudyConfig, TableConfig
 from train.options import TrainConfig
 
 
@@ -33,7 +36,8 @@ def freeze(path: Path, study: StudyConfig, bases: Mapping[str, BaseConfig], judg
     content = _content(study, bases, judge)
     digest = _digest(content)
     lock = {"schema": SCHEMA_VERSION, "frozen": date.today().isoformat()}
-    replace_json(path, lock | content | {"digest": digest, "test_seed": _seed(digest)}, "lock")
+    seed = {"digest": digest, "test_seed": _seed(digest), "defaults": _defaults()}
+    replace_json(path, lock | content | seed, "lock")
 
 
 def read_frozen(
@@ -49,8 +53,17 @@ def read_frozen(
         lock: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError("the study was not frozen", where=path, got=error, do=again) from error
+    if sorted(lock["bases"]) != sorted(bases) or lock["judge"] != judge:
+        raise ConfigError(
+            "the study was frozen for others",
+            where=path,
+            got=f"bases {few(sorted(bases))}, judge {judge}",
+            wanted=f"bases {few(sorted(lock['bases']))}, judge {lock['judge']}",
+            do="name another DATASET for them, or a study of your own (STUDY=my.yaml)",
+        )
     now = _content(study, bases, judge)
     changed = [name for name in now if lock.get(name) != json.loads(json.dumps(now[name]))]
+    changed += _changed(lock.get("defaults", {}), _defaults())
     if changed or lock.get("test_seed") != _seed(_digest(now)):
         raise ConfigError(
             "something has changed since the study was frozen: its test videos would be known",
@@ -93,6 +106,26 @@ def _content(study: StudyConfig, bases: Mapping[str, BaseConfig], judge: str) ->
     }
 
 
+def _defaults() -> dict[str, Any]:
+    """What recipes leave unsaid, and the rule of the verdicts; only new options may join."""
+    unsaid = (TrainConfig(), GenerateConfig(), DemoDataConfig(), Budget())
+    found = {type(one).__name__: asdict(one) for one in unsaid}
+    for cls in (BaseConfig, TableConfig, RowConfig, ClaimConfig):
+        found[cls.__name__] = {f.name: f.default for f in fields(cls) if f.default is not MISSING}
+    record: dict[str, Any] = json.loads(json.dumps(found | {"verdicts": rule()}, default=str))
+    return record
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names of what was fixed and is not the same any more."""
+    return [
+        f"{name}.{key}"
+        for name, values in then.items()
+        for key, value in values.items()
+        if now.get(name, {}).get(key, MISSING) != value
+    ]
+
+
 def _said(config: Any) -> Any:
     """What a recipe says beyond its defaults, so that an option that is new changes nothing."""
     if is_dataclass(config):
@@ -120,14 +153,13 @@ def _seed(digest: str) -> int:
 
 def _uncommitted(path: Path) -> bool:
     """Whether git knows of a repository there in which the file is new or changed."""
+    command = ["git", "status", "--porcelain", "--", path.name]
     try:
         status = subprocess.run(
-            ["git", "status", "--porcelain", "--", path.name],
-            cwd=path.parent,
-            capture_output=True,
-            text=True,
-            check=True,
+            command, cwd=path.parent, capture_output=True, text=True, check=False
         )
-    except (OSError, subprocess.CalledProcessError):
-        return False  # no git, or an archive without its history
+    except OSError:
+        return False  # no git
+    if status.returncode and "not a git repository" not in status.stderr:
+        raise ConfigError("git cannot say whether the lock is committed", got=status.stderr.strip())
     return bool(status.stdout.strip())

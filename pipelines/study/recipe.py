@@ -5,10 +5,12 @@ One file serves every base: what differs between a miniature and a 7B (frames) i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from features.recipes import load_recipe
+from features.errors import ConfigError, few
+from features.recipes import did_you_mean, load_recipe
 from pipelines.demo_data import DemoDataConfig
 
 Measure = Literal["temporal", "content", "all"]
@@ -105,6 +107,23 @@ def load_study(name: str) -> StudyConfig:
     """A study by the name of its recipe or the path of a YAML file.
 
     Raises:
-        ConfigError: unknown recipe, unknown key, or a value of the wrong type.
+        ConfigError: unknown recipe, unknown key, a value of the wrong type, a name twice, or a
+            claim about a row that is not there.
     """
-    return load_recipe("studies", name, StudyConfig)
+    study = load_recipe("studies", name, StudyConfig)
+    _check_names([table.table for table in study.tables], f"study {study.name}")
+    for table in study.tables:
+        where, rows = f"table {table.table}", [row.name for row in table.rows]
+        _check_names(rows, where)
+        _check_names([claim.name for claim in table.claims], where)
+        for claim in table.claims:
+            for row in (claim.more, claim.less):
+                if row not in rows:
+                    do = did_you_mean(row, rows)
+                    raise ConfigError("a claim about no row", where=where, got=row, do=do)
+    return study
+
+
+def _check_names(names: Sequence[str], where: str) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError("a name twice", where=where, got=few(twice))

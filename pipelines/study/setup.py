@@ -1,0 +1,232 @@
+"""What a study's options make of its recipe: bases, videos, features, splits, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from eval.generate import GenerateConfig
+from extract.options import ExtractConfig
+from extract.run import extract_all
+from features.config import DatasetConfig
+from features.describe import load_base
+from features.durable import escape_name, only_one
+from features.errors import ConfigError
+from features.places import StorePath
+from features.recipes import load_recipe, recipe_path
+from features.store import read_spec
+from pipelines.demo_data import write_demo
+from pipelines.eval_jobs import benchmark_parts
+from pipelines.evaluation import Executor, Judging
+from pipelines.experiment import load_experiment
+from pipelines.selection import annotated_ids
+from pipelines.study.cells import Cell, Use, pick_tables, plan_cells
+from pipelines.study.freeze import freeze, read_frozen, with_test_seed
+from pipelines.study.recipe import load_study
+from pipelines.study.work import Part, Task, TaskMaker
+from train.options import TrainConfig
+
+
+@dataclass(frozen=True)
+class ExperimentsConfig:
+    """Which study, on which base."""
+
+    study: str = "paper"
+    """Study: a recipe of pipelines/recipes/studies, or a YAML file."""
+    base: str | None = None
+    """Base instead of the study's."""
+    dataset: str | None = None
+    """Dataset that is trained on, instead of the study's."""
+    benchmarks: str | None = None
+    """What is scored, instead of the study's: `vcgbench`, `msvd-qa:test`."""
+    validation: str | None = None
+    """What quick runs and the learning rate are scored on, instead of the study's: of the same
+    kind as the benchmarks. Tables that need it are left out where there is none."""
+    experiment: str = "red-villm"
+    """Recipe whose training options, prompt and dtype every cell starts from."""
+    tables: str = ""
+    """Tables that are run now, separated by blanks (`3 4 5`); all unless given."""
+    quick: bool = False
+    """A look within minutes: one seed, short training, validation videos. No result."""
+    seeds: int | None = None
+    """Most seeds a row, for bases that train for days; fewer than six pairs decide no claim."""
+    freeze: bool = False
+    """Fix world, recipes and bases, which draws new test videos, and end."""
+    features: str = "data/features"
+    """Root of the feature stores: a folder, or s3://bucket/prefix."""
+    runs: Path = Path("runs")
+    """Root of runs; those of a study are in <runs>/experiments."""
+    executor: Executor = "auto"
+    """auto: Ray, unless one worker is asked for."""
+    workers: int | None = None
+    """Cells at once; one for every GPU (or CPU) unless given."""
+
+
+class Study:
+    """A study with everything that its options name."""
+
+    def __init__(self, options: ExperimentsConfig, judging: Judging, console: Console) -> None:
+        self.options, self.console = options, console
+        self.recipe = load_study(options.study)
+        self.family = options.base or self.recipe.base
+        start = load_experiment(options.experiment)
+        members = self.recipe.families.get(self.family, (self.family,))
+        self.bases = {name: load_base(name) for name in members}
+        if start.prompt is not None:
+            self.bases = {n: replace(b, prompt=start.prompt) for n, b in self.bases.items()}
+        self.start = start.part(TrainConfig)
+        self.answers = GenerateConfig(dtype=start.dtype)
+        named = options.dataset or self.recipe.dataset
+        self.dataset = load_recipe("datasets", named, DatasetConfig)
+        judges = judging.make()
+        if len(judges) != 1:
+            raise ConfigError("a study has one judge", got=judging.judge, do="name one")
+        self.judge, self.again = judges[0]
+        self.parts = {"test": self._test_parts(), "val": self._val_parts()}
+        self.stores: dict[tuple[str, str, int], StorePath] = {}
+
+    @property
+    def out(self) -> Path:
+        """Folder of this study on this base, dataset and benchmarks, with this judge."""
+        options, recipe = self.options, self.recipe
+        own = {
+            "study": (recipe.name, "paper"),
+            "base": (self.family, recipe.base),
+            "dataset": (self.dataset.name, recipe.dataset),
+            "benchmarks": (options.benchmarks or "", ""),
+            "experiment": (options.experiment, "red-villm"),
+            "judge": (self.judge.record.slug, "offline-em-f1-2"),
+            "quick": ("quick" if options.quick else "", ""),
+        }
+        names = [escape_name(name) for name, usual in own.values() if name != usual]
+        return options.runs / "-".join(["experiments", *names])
+
+    @property
+    def lock(self) -> Path:
+        """Beside the recipe."""
+        return recipe_path("studies", self.options.study).with_suffix(".lock.json")
+
+    @property
+    def budgets(self) -> list[str]:
+        """Those of the base, in the order of the first table; none in a quick study."""
+        base = next(iter(self.bases.values()))
+        wanted = self.recipe.tables[0].budgets
+        return [] if self.options.quick else [name for name in wanted if name in base.budgets]
+
+    @property
+    def is_rendered(self) -> bool:
+        """Whether the videos are made here."""
+        return self.recipe.render is not None and self.dataset.name == self.recipe.dataset
+
+    def freeze(self) -> None:
+        """Fix everything that a result could be steered by.
+
+        Raises:
+            ConfigError: that is not what the study is meant for.
+        """
+        if not self.is_rendered or self.family != self.recipe.base:
+            own = f"base {self.recipe.base}, dataset {self.recipe.dataset}"
+            got = f"base {self.family}, dataset {self.dataset.name}"
+            do = "give another study's recipe (STUDY=my.yaml), or no BASE and DATASET"
+            raise ConfigError("a study is frozen for its own base", got=got, wanted=own, do=do)
+        freeze(self.lock, self.recipe, self.bases, self.judge.record.label)
+        self.console.print(f"frozen: {self.lock}; commit it, then run the study")
+
+    def render(self) -> dict[str, Any] | None:
+        """The videos, if they are made here; returns the lock of what is scored, if there is one.
+
+        A quick run may change what it likes: it sees no test videos then.
+
+        Raises:
+            ConfigError: something that was frozen has changed.
+        """
+        if self.recipe.render is None or not self.is_rendered:
+            return None
+        try:
+            lock = read_frozen(self.lock, self.recipe, self.bases, self.judge.record.label)
+        except ConfigError:
+            if not self.options.quick:
+                raise
+            lock = None
+        world = replace(self.recipe.render, test_videos=0)
+        if lock is not None:
+            world = with_test_seed(self.recipe.render, lock)
+        root = self.dataset.videos.parent
+        self.console.print(f"videos: {root}")
+        with only_one(root, "renders these videos"):
+            write_demo(root, world)
+        meant = not self.options.quick and self.options.benchmarks is None
+        return lock if meant else None
+
+    def cells(self) -> dict[Use, Cell]:
+        """What has to be trained; tables without anything to be scored on are left out."""
+        tables = [
+            t for t in self.recipe.tables if self.parts["val" if self.options.quick else t.split]
+        ]
+        recipe = replace(self.recipe, tables=tuple(tables))
+        options = self.options
+        return plan_cells(recipe, self.bases, self.start, options.quick, options.seeds)
+
+    def wanted_tables(self) -> set[str]:
+        """Names of those that are run now."""
+        if not self.options.tables:
+            return {table.table for table in self.recipe.tables}
+        return {table.table for table in pick_tables(self.recipe, self.options.tables).tables}
+
+    def tasks(self) -> dict[Use, Task]:
+        """What to do for each use, with its features; equal ones have one fingerprint."""
+        cells = self.cells()
+        self._extract(cells)
+        make = TaskMaker(self.dataset, self.answers, self.judge.record.label, self.out / "cells")
+        made = {}
+        for use, cell in cells.items():
+            stores = {
+                d.name: self.stores[use.base, d.name, cell.num_frames]
+                for d in [self.dataset, *(d for d, _ in self.parts[cell.split])]
+            }
+            parts = [Part(d, split, stores[d.name]) for d, split in self.parts[cell.split]]
+            made[use] = make(cell, self.bases[use.base], stores[self.dataset.name], parts)
+        return made
+
+    def _extract(self, cells: Mapping[Use, Cell]) -> None:
+        """A store for each (base, dataset, T); a base's T in one pass, whatever is run of it."""
+        splits = {cell.split for cell in cells.values()}
+        scored = [d for split in sorted(splits) for d, _ in self.parts[split]]
+        datasets = {d.name: d for d in [self.dataset, *scored]}
+        for name in dict.fromkeys(use.base for use in cells):
+            frames = sorted({c.num_frames for u, c in cells.items() if u.base == name})
+            options = self.options
+            specs = " ".join(map(str, frames))
+            config = ExtractConfig(options.features, specs=specs, executor=options.executor)
+            for dataset in datasets.values():
+                wanted = annotated_ids(dataset, self.console)
+                for summary in extract_all(config, self.bases[name], dataset, wanted):
+                    spec = read_spec(summary.store)
+                    self.stores[name, dataset.name, spec.num_frames] = summary.store
+
+    def _test_parts(self) -> list[tuple[DatasetConfig, str]]:
+        named = self.options.benchmarks or self.recipe.benchmarks or f"{self.dataset.name}:test"
+        return benchmark_parts(named)
+
+    def _val_parts(self) -> list[tuple[DatasetConfig, str]]:
+        """What choices are made on; nothing where the dataset has no fitting split."""
+        own = self.options.dataset is None and self.options.benchmarks is None
+        named = self.options.validation or (self.recipe.validation if own else "")
+        if not named and "val" not in self.dataset.splits:
+            return []
+        parts = benchmark_parts(named or f"{self.dataset.name}:val")
+        if _is_qa(parts) == _is_qa(self._test_parts()):
+            return parts
+        if self.options.validation:
+            wanted = "questions of the benchmarks' kind"
+            raise ConfigError("validation of another kind", got=named, wanted=wanted)
+        return []
+
+
+def _is_qa(parts: list[tuple[DatasetConfig, str]]) -> bool:
+    """Whether answers are right or wrong; of the five aspects otherwise."""
+    return any("qa" in dataset.splits[split].aspects for dataset, split in parts)
