@@ -10,6 +10,7 @@ RUNS ?= runs
 SEEDS ?= 1
 SEED ?= 0
 EXECUTOR ?= auto
+STUDY ?= paper
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -35,7 +36,7 @@ JUDGING = $(if $(strip $(JUDGE)),--judge '$(JUDGE)') --judge_cache $(RUNS)/judge
 one_of = $(if $(strip $(CHECKPOINT)),--checkpoint '$(CHECKPOINT)',$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check data extract train eval reeval report export inspect rehearse gpu-check bench bench-extract bench-train bench-decode bench-report mini clean
+.PHONY: help setup demo test soak check data extract train eval reeval report experiments export inspect rehearse gpu-check bench bench-extract bench-train bench-decode bench-report mini clean
 
 help: ## this list
 	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
@@ -87,6 +88,12 @@ reeval: $(STAMP) ## CHECKPOINTS x BENCHMARKS x JUDGE: only what is missing; a le
 
 report: $(STAMP) ## what was judged of CHECKPOINTS (or all of DATASET's runs): page, JSON, Markdown, CSV
 	@$(RUN) report $(WHERE) $(MANY) $(ARGS)
+
+experiments: $(STAMP) ## the paper's tables on BASE, with a verdict on each claim (STUDY, TABLES='3 4', QUICK=1)
+	@$(RUN) experiments --study $(STUDY) $(call given,BASE,base) $(call given,DATASET,dataset) \
+		$(if $(strip $(BENCHMARKS)),--benchmarks '$(BENCHMARKS)') $(if $(strip $(TABLES)),--tables '$(TABLES)') \
+		$(if $(QUICK),--quick) --features $(FEATURES) --runs $(RUNS) --executor $(EXECUTOR) \
+		$(call flag,WORKERS,workers) $(JUDGING) $(ARGS)
 
 export: $(STAMP) ## a trained run as a folder to share: CHECKPOINT=run folder ARGS=folder to make
 	@$(RUN) export '$(or $(CHECKPOINT),$(RUNS)/$(DATASET)/$(EXPERIMENT)/seed-$(SEED))' $(ARGS)

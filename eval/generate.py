@@ -194,7 +194,7 @@ class _Work:
         self._llm = load_image_llm(base, device, config.torch_dtype)
         trained = read_projector_config(projectors)
         projector = load_projectors(projectors, self._llm, store.spec)
-        self._videos = VideoReader(store, projector.switches.spatial_window)
+        self._videos = VideoReader(store, projector.switches)
         self._model = VideoLLM.of(projector, self._llm).eval()
         self._prompter = trained.prompter(base, self._llm)
         self._config = config
@@ -261,6 +261,10 @@ def _describe(
             do="say --prompt with the one of then",
         )
     switches = asdict(trained.switches)
+    # As before these switches were there, so that answers of then stay what they are.
+    del switches["trained"]  # of what is answered, the weights say it
+    if trained.switches.video == "seen":
+        del switches["video"]
     weights = file_sha256(projectors / TENSORS)
     return {
         "schema": SCHEMA_VERSION,

@@ -27,6 +27,7 @@ STAGES = {
     "eval": "stage 3: answer a split's questions and judge the answers",
     "reeval": "checkpoints x benchmarks x judges: what is missing, and a leaderboard",
     "report": "stage 4: a report of evaluated runs: page, JSON, Markdown, CSV",
+    "experiments": "the paper's tables: every cell trained and scored, claims with verdicts",
     "export": "a trained run as a folder that can be shared: export RUN TARGET",
     "import-projector": "Video-ChatGPT's mm_projector: import-projector FILE TARGET --base BASE",
     "judge": "answers that are there, judged (again): judge FOLDER --judge NAME; the Batch API",

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -48,8 +49,14 @@ class DemoDataConfig:
     """Frames a second of the written files."""
     seed: int = 2024
     """Seed of the worlds; train, val and test draw from streams of their own."""
+    test_seed: int | None = None
+    """Seed of the test videos alone, where they are to be others than the demo's."""
     world: WorldName = "demo"
-    """What they are drawn from."""
+    """What the videos are drawn from."""
+
+    def seed_of(self, split: str) -> int:
+        """Whose stream a split draws from."""
+        return self.seed if split != "test" or self.test_seed is None else self.test_seed
 
 
 def write_demo(root: Path, config: DemoDataConfig) -> bool:
@@ -60,7 +67,7 @@ def write_demo(root: Path, config: DemoDataConfig) -> bool:
     """
     of = WORLDS[config.world]
     manifest = root / "manifest.json"
-    content = canonical_json({**asdict(config), "world": of.digest})
+    content = canonical_json({**_said(config), "world": of.digest})
     if manifest.is_file() and manifest.read_text(encoding="utf-8") == content:
         return False
     manifest.unlink(missing_ok=True)
@@ -71,10 +78,15 @@ def write_demo(root: Path, config: DemoDataConfig) -> bool:
             write_videoinstruct(root / "train.json", samples)
         elif of.exam is not None:
             _write_exam(root, split, samples)
-        else:
+        elif samples:
             write_qa_pairs(root / f"{split}_q.json", root / f"{split}_a.json", samples, "v_")
     manifest.write_text(content, encoding="utf-8")
     return True
+
+
+def _said(config: DemoDataConfig) -> dict[str, Any]:
+    """What was decided; a new setting that nobody uses leaves a manifest as it was."""
+    return {name: value for name, value in asdict(config).items() if value is not None}
 
 
 def _write_exam(root: Path, split: str, samples: list[QASample]) -> None:
@@ -93,7 +105,7 @@ def _render_split(folder: Path, split: str, config: DemoDataConfig) -> Iterator[
     count = getattr(config, f"{split}_videos")
     quiet = not Console().is_terminal
     for index in track(range(count), f"render {split}", transient=True, disable=quiet):
-        rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
+        rng = np.random.default_rng([config.seed_of(split), SPLITS.index(split), index])
         video_id = demo_video_id(split, index, config)
         story = of.sample_story(rng)
         path = folder / f"{video_id}.mp4"
@@ -111,8 +123,8 @@ def _render_split(folder: Path, split: str, config: DemoDataConfig) -> Iterator[
 
 def demo_video_id(split: str, index: int, config: DemoDataConfig) -> str:
     """An id of the form the real sets have: `v_` and 11 characters, unique by split and world."""
-    digest = WORLDS[config.world].digest
-    text = json.dumps([digest, config.seed, config.size, config.fps, split, index])
+    seed, digest = config.seed_of(split), WORLDS[config.world].digest
+    text = json.dumps([digest, seed, config.size, config.fps, split, index])
     return "v_" + base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()[:11]
 
 

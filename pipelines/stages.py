@@ -176,6 +176,13 @@ def run_report(where: Selection, config: Any) -> None:
     report(where, config, console)
 
 
+def run_experiments(options: Any, judging: Any) -> int:
+    """`experiments`: 2 when a cell failed."""
+    from pipelines.study.run import experiments
+
+    return experiments(options, judging, console)
+
+
 def run_export(options: Any) -> None:
     """`export`."""
     from train.export import export
@@ -267,6 +274,13 @@ def _report_configs() -> tuple[type[Any], ...]:
     return Selection, ReportConfig
 
 
+def _experiments_configs() -> tuple[type[Any], ...]:
+    from pipelines.evaluation import Judging
+    from pipelines.study.run import ExperimentsConfig
+
+    return ExperimentsConfig, Judging
+
+
 def _export_configs() -> tuple[type[Any], ...]:
     from train.export import ExportOptions
 
@@ -305,6 +319,7 @@ STAGES = {
     "eval": Stage(_eval_configs, run_eval),
     "reeval": Stage(_reeval_configs, run_reeval, left_out=("split",)),
     "report": Stage(_report_configs, run_report),
+    "experiments": Stage(_experiments_configs, run_experiments, left_out=("estimate",)),
     "export": Stage(_export_configs, run_export, ("run", "target")),
     "import-projector": Stage(_import_projector_configs, run_import_projector, ("file", "target")),
     "inspect": Stage(lambda: (Selection,), run_inspect),

@@ -151,7 +151,7 @@ class VideoModel:
             ((made,),) = builder.finish()
         # a video that was decoded has both
         features = VideoFeatures(made.temporal, made.spatial, len(decoded.chosen[0]))  # type: ignore[arg-type]
-        return Video.of(features, self.config.switches.spatial_window, path)
+        return Video.of(features, self.config.switches, Path(path).stem)
 
     @cached_property
     def _tower(self) -> Tower:
@@ -164,8 +164,7 @@ class VideoModel:
 
     def _video(self, video: str | Path | VideoFeatures | Video) -> Video:
         if isinstance(video, VideoFeatures):
-            window = self.config.switches.spatial_window
-            video = Video.of(video, window, "features given")
+            video = Video.of(video, self.config.switches, "features given")
         elif not isinstance(video, Video):
             video = self.encode(video)
         got, wanted = video.spatial.shape[1], self._base.aligner.width

@@ -10,13 +10,14 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_eval import SPEC, save_run
+from tiny_eval import RANDOM, SPEC, save_run
 
 from eval.answer_files import merge_parts, start_over
 from eval.answering import Answer, Asked, Decoding, TorchEngine
@@ -24,6 +25,7 @@ from eval.folders import META, PREDICTIONS, eval_folder, read_meta, read_predict
 from eval.generate import GenerateConfig, generate
 from features.annotations import QASample, load_annotations, write_qa_pairs
 from features.config import BaseConfig, DatasetConfig, SplitConfig
+from features.durable import file_sha256
 from features.errors import ConfigError, FingerprintError, RedVillmError
 from features.plan import extend_plan, source_video
 from features.store import FeatureStore, VideoRow, create_store, write_shard
@@ -274,6 +276,51 @@ def test_resuming_under_other_conditions_is_refused_naming_both(
     with pytest.raises(FingerprintError, match="base differs"):
         generate(replace(CONFIG, resume=False), base, dataset, run, store)
     assert len(read_predictions(again)) == 48
+
+
+def test_a_model_of_shuffled_or_blank_videos_is_asked_about_such(
+    whole: list[dict[str, Any]],
+    base: BaseConfig,
+    dataset: DatasetConfig,
+    store: FeatureStore,
+    tmp_path: Path,
+) -> None:
+    """Its answers are those of a model of plain videos on a store that holds them so."""
+    preds = {}
+    for how in ("shuffled", "blank"):
+        switches = replace(RANDOM, video=how)
+        run = save_run(tmp_path / how, base, store, switches=switches)
+        seen = VideoReader(store, switches)
+        path = create_store(tmp_path / f"{how}-store", SPEC)
+        plan = extend_plan(path, [source_video(i, None) for i in store.ids], 8, {})
+        rows = [
+            VideoRow(i, "ok", temporal=seen[i].temporal.numpy(), spatial=seen[i].spatial.numpy())
+            for i in (row.video_id for row in plan.shards()[0])
+        ]
+        write_shard(path, SPEC, plan, 0, rows)
+        plain = save_run(tmp_path / f"{how}-plain", base, store)
+        folders = (
+            generate(CONFIG, base, dataset, run, store),
+            generate(CONFIG, base, dataset, plain, FeatureStore(path)),
+        )
+        ours, wanted = ([row["pred"] for row in by_id(read_predictions(f))] for f in folders)
+        assert ours == wanted
+        assert read_meta(folders[0])["checkpoint"] != read_meta(folders[1])["checkpoint"]
+        preds[how] = ours
+    assert preds["shuffled"] != [row["pred"] for row in by_id(whole)]
+    assert preds["blank"] != preds["shuffled"]
+
+
+def test_answers_from_before_a_switch_are_those_of_its_default(
+    run: Path, base: BaseConfig, dataset: DatasetConfig, store: FeatureStore
+) -> None:
+    """The digest of the checkpoint as it was told when there were five switches."""
+    weights = file_sha256(run / "projectors" / "projectors.safetensors")
+    names = ("features", "temporal_module", "extra_mlp", "spatial_window", "resampler")
+    five = {name: getattr(RANDOM, name) for name in names}
+    text = json.dumps([weights, five], sort_keys=True, separators=(",", ":"))
+    meta = read_meta(generate(CONFIG, base, dataset, run, store))
+    assert meta["checkpoint"] == sha256(text.encode()).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from train.options import TrainConfig
 from train.projectors import ProjectorSwitches
 from train.run import train
 from train.sources import TrainingData
+from train.videos import VideoReader
 
 QUESTIONS = ["what colour is the circle", "where is it", "what happens after the circle moves"]
 
@@ -104,6 +105,19 @@ def test_answers_are_those_of_the_evaluation(world: SimpleNamespace, model) -> N
     assert model.answers(path, []) == []
     many = model.answers(seen, QUESTIONS * 11, max_new_tokens=6)  # more than one batch
     assert many == together * 11
+
+
+def test_a_model_of_shuffled_frames_is_given_the_evaluations_order(
+    world: SimpleNamespace, tmp_path: Path
+) -> None:
+    run = shutil.copytree(world.plain / "projectors", tmp_path / "shuffled")
+    record = json.loads((run / "config.json").read_text())
+    record["switches"]["video"] = "shuffled"
+    (run / "config.json").write_text(json.dumps(record))
+    seen = pipelines.load(run, device="cpu").encode(world.dataset.videos / "v0.mp4")
+    wanted = VideoReader(world.store, ProjectorSwitches(video="shuffled"))["v0"]
+    np.testing.assert_allclose(seen.temporal, wanted.temporal, atol=1e-5, rtol=2**-10)
+    assert not np.allclose(seen.temporal, world.store["v0"].temporal, atol=1e-3)
 
 
 def test_run_projectors_and_export_load_alike_also_with_the_base_elsewhere(

@@ -50,9 +50,10 @@ def saved(folder: Path, base: ImageLLM, switches: ProjectorSwitches) -> VideoPro
         ProjectorSwitches(temporal_module="shared"),
         ProjectorSwitches("temporal_features", "random", spatial_window=2),
         ProjectorSwitches(extra_mlp="both"),
+        ProjectorSwitches(trained="temporal", video="shuffled"),
     ],
 )
-def test_round_trip_holds_every_trained_tensor_once(tmp_path: Path, base, switches) -> None:
+def test_round_trip_holds_every_tensor_once(tmp_path: Path, base, switches) -> None:
     projector = saved(tmp_path, base, switches)
     loaded = load_projectors(tmp_path, base, SPEC)
     assert loaded.switches == switches
@@ -107,3 +108,12 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path, base) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**config, "seed": 3, "base": "mini"}))
     with pytest.raises(CheckpointError, match="not a projector config"):
         load_projectors(tmp_path, base, SPEC)
+
+
+def test_projectors_from_before_a_switch_have_its_default(tmp_path: Path, base) -> None:
+    saved(tmp_path, base, ProjectorSwitches("spatial_features"))
+    record = json.loads((tmp_path / "config.json").read_text())
+    for name in ("video", "trained"):
+        del record["switches"][name]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    assert load_projectors(tmp_path, base, SPEC).switches == ProjectorSwitches("spatial_features")

@@ -146,3 +146,37 @@ def test_wrong_shapes_and_switches_are_refused(aligner) -> None:
     bare.act.reset_parameters = None
     with pytest.raises(NotImplementedError, match="PReLU"):
         VideoProjector(bare, H, ProjectorSwitches(temporal_module="random"))
+
+
+@pytest.mark.parametrize("trained", ["temporal", "alignment"])
+def test_the_other_module_wants_no_gradient(aligner, trained: str) -> None:
+    projector = VideoProjector(aligner, H, ProjectorSwitches(trained=trained))
+    assert not any(p.requires_grad for p in aligner.parameters())
+    tokens, _ = projector(*clip())
+    tokens.square().sum().backward()
+    frozen = {"temporal": "alignment", "alignment": "temporal"}[trained]
+    for name, parameter in projector.named_parameters():
+        assert (parameter.grad is None) == name.startswith(f"{frozen}."), name
+        assert torch.equal(parameter, aligner.get_parameter(name.split(".", 1)[1]))
+    fresh = ProjectorSwitches(temporal_module="random", trained="temporal")
+    assert all(p.requires_grad for p in VideoProjector(aligner, H, fresh).temporal.parameters())
+
+
+@pytest.mark.parametrize("features", ["both", "spatial_features", "temporal_features"])
+@pytest.mark.parametrize("temporal_module", ["copy", "shared", "random"])
+@pytest.mark.parametrize("extra_mlp", ["none", "alignment", "both"])
+@pytest.mark.parametrize("trained", ["temporal", "alignment"])
+def test_one_module_is_trained_only_beside_one_of_the_base(
+    features, temporal_module, extra_mlp, trained
+) -> None:
+    sensible = {
+        ("both", "copy", "none", "temporal"),
+        ("both", "copy", "none", "alignment"),
+        ("both", "random", "none", "temporal"),
+    }
+    given = {"features": features, "temporal_module": temporal_module, "extra_mlp": extra_mlp}
+    if (features, temporal_module, extra_mlp, trained) in sensible:
+        assert ProjectorSwitches(**given, trained=trained).trained == trained
+        return
+    with pytest.raises(ConfigError, match=f"trained={trained}|extra_mlp"):
+        ProjectorSwitches(**given, trained=trained)

@@ -13,6 +13,7 @@ from features.plan import SourceVideo, extend_plan
 from features.spec import FeatureSpec
 from features.store import FeatureStore, VideoRow, create_store, write_shard
 from train.batch import collate
+from train.projectors import ProjectorSwitches
 from train.prompt import IGNORE, Prompter
 from train.questions import QuestionDataset, Source
 from train.steps import Rank, StepSampler, cut_step, epoch_rows, make_loader
@@ -55,7 +56,7 @@ PROMPTER = Prompter(toy, "USER: <image>\n{question} ASSISTANT:", 4, 2)
 
 
 def make_dataset(store: FeatureStore, samples, max_length: int = 100, window: int = 1):
-    source = Source(samples, VideoReader(store, window))
+    source = Source(samples, VideoReader(store, ProjectorSwitches(spatial_window=window)))
     return QuestionDataset([source], PROMPTER, lambda t, n: t + n, T, max_length)
 
 
@@ -87,6 +88,33 @@ def test_spatial_window_pools_at_load_time(store: FeatureStore) -> None:
         item.video.spatial.numpy(), grid.mean(axis=(1, 3)).reshape(4, D), rtol=1e-6
     )
     assert (item.prompt.input_ids == 4).sum() == T + 4
+
+
+def test_shuffled_frames_are_in_an_order_of_the_videos_own(store: FeatureStore) -> None:
+    shuffled = ProjectorSwitches(video="shuffled")
+    reader = VideoReader(store, shuffled)
+    orders = {}
+    for video_id in NUM_FRAMES:
+        temporal, spatial = features_of(video_id)
+        video = reader[video_id]
+        (here, orders[video_id]) = np.nonzero((video.temporal.numpy()[:, None] == temporal).all(2))
+        assert here.tolist() == list(range(len(temporal)))  # each row is one of the stored ones
+        assert sorted(orders[video_id]) == here.tolist()  # and each stored one is there
+        assert np.array_equal(video.spatial.numpy(), spatial)
+        torch.manual_seed(9)
+        again = VideoReader(FeatureStore.open(store.path), shuffled, cache_bytes=0)[video_id]
+        assert torch.equal(again.temporal, video.temporal)
+    # printf 'v0\n0' | sha256sum begins with 0ec, row 1 with b23, 2 with 49b, 3 with 288
+    assert orders["v0"].tolist() == [0, 3, 2, 1]
+    # 464, 1b4, 040, 13e
+    assert orders["v2"].tolist() == [2, 3, 1, 0]
+
+
+def test_a_blank_video_is_as_long_and_holds_nothing(store: FeatureStore) -> None:
+    reader = VideoReader(store, ProjectorSwitches(video="blank", spatial_window=2))
+    for video_id, frames in NUM_FRAMES.items():
+        assert torch.equal(reader[video_id].temporal, torch.zeros(frames, D))
+        assert torch.equal(reader[video_id].spatial, torch.zeros(4, D))
 
 
 def test_lost_and_truncated_questions_are_counted(store: FeatureStore) -> None:

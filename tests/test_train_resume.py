@@ -29,6 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "as the paper": {"save_steps": 1},
     "packed": {"questions_per_row": 2, "save_steps": 3},
     "one column": {"switches": {"temporal_module": "shared"}, "save_steps": 2},
+    "one module": {"switches": {"trained": "temporal", "video": "shuffled"}, "save_steps": 2},
     "validated": {"val_every": 4, "save_steps": 1, "clip_norm": 1.0},
 }
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 import lightning as L
@@ -13,6 +15,7 @@ import yaml
 from safetensors.torch import load_file
 from tiny_training import SPEC, make_data, tiny_base
 
+from features.annotations import QASample, annotations_digest, load_annotations
 from features.checkpoint_files import tensors_digest
 from features.config import BaseConfig, Budget, DatasetConfig
 from features.errors import CheckpointError, ConfigError, FingerprintError, RedVillmError
@@ -25,12 +28,12 @@ from train.flops import count_flops_model
 from train.image_llm import load_image_llm
 from train.meter import LoaderClock, Speed, StepMeter
 from train.module import ProjectorTraining
-from train.options import TrainConfig, pick_budget
+from train.options import TrainConfig, check_options, pick_budget
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
 from train.questions import QuestionDataset, Source
 from train.run import train
-from train.sources import TrainingData, open_data, samples_of
+from train.sources import TrainingData, open_data, samples_of, share_of
 from train.video_llm import VideoLLM, trainable
 from train.videos import VideoReader
 
@@ -118,11 +121,14 @@ def test_same_seed_same_bits_whatever_the_workers(tmp_path: Path, base, data) ->
         "one": {},
         "two": {"num_workers": 2, "cache_bytes": 0},
         "other": {"seed": 1},
+        "shuffled": {"switches": ProjectorSwitches(video="shuffled")},
+        "shuffled, two": {"switches": ProjectorSwitches(video="shuffled"), "num_workers": 2},
     }.items():
         config = TrainConfig(runs=tmp_path / name, device="cpu", **changes)
         runs[name] = projectors(train(config, base, TrainingData(dataset, store)))
     assert runs["one"] == runs["two"]
     assert runs["one"] != runs["other"]
+    assert runs["one"] != runs["shuffled"] == runs["shuffled, two"]
 
 
 def test_an_unfinished_run_is_begun_again(tmp_path: Path, base, data, monkeypatch) -> None:
@@ -260,3 +266,98 @@ def test_alternating_order_puts_the_video_behind_even_rows(tmp_path: Path, base,
         ids = asked[(index,)].prompt.input_ids.tolist()
         row = int(sample.sample_id.split(":")[1])
         assert (ids.index(image) > 4) == (row % 2 == 0)  # behind the question, or <s> USER :
+
+
+@pytest.mark.parametrize(
+    ("trained", "frozen"), [("temporal", "alignment"), ("alignment", "temporal")]
+)
+def test_one_module_is_trained_and_the_other_stays_as_it_is_in_the_base(
+    tmp_path: Path, base, data, trained: str, frozen: str
+) -> None:
+    store, dataset = data
+    switches = ProjectorSwitches(trained=trained)
+    how = {"runs": tmp_path, "device": "cpu", "clip_norm": 0.1, "val_every": 4}
+    run = train(TrainConfig(switches=switches, **how), base, TrainingData(dataset, store))
+    image_llm = load_image_llm(base)
+    projector = load_projectors(run / "projectors", image_llm, SPEC)
+    start = dict(image_llm.aligner.named_parameters())
+    assert len(list(projector.parameters())) == 2 * len(start)
+    for name, tensor in load_file(run / "projectors" / "projectors.safetensors").items():
+        module, local = name.split(".", 1)
+        assert torch.equal(tensor, start[local]) == (module == frozen), name
+        assert torch.equal(projector.get_parameter(name), tensor)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["distance"].keys() == {f"distance/{trained}"}
+    size = sum(p.numel() for p in start.values())
+    llm = sum(p.numel() for p in image_llm.llm.parameters())
+    assert metrics["parameters"] == {"trained": size, "frozen": llm + size}
+    with (run / "logs" / "metrics.csv").open() as file:
+        columns = set(csv.DictReader(file).fieldnames or ())
+    assert {c for c in columns if c.startswith("grad_norm/")} == {f"grad_norm/{trained}"}
+
+
+def test_smaller_shares_of_the_videos_are_part_of_larger_ones() -> None:
+    samples = [QASample(f"q{i}", f"v{i % 30}", "what", "red") for i in range(75)]
+    kept = {}
+    for share, count in {0.01: 1, 0.1: 3, 0.11: 4, 0.5: 15, 0.51: 16, 1.0: 30}.items():
+        found = share_of(samples, share)
+        kept[share] = {sample.video_id for sample in found}
+        assert len(kept[share]) == count
+        assert found == [s for s in samples if s.video_id in kept[share]]  # all of a video's
+        assert share_of(samples[::-1], share) == found[::-1]
+    shares = sorted(kept)
+    assert all(kept[a] < kept[b] for a, b in pairwise(shares))
+    first = min(range(30), key=lambda i: sha256(f"v{i}".encode()).hexdigest())
+    assert kept[0.01] == {f"v{first}"}
+
+
+def test_a_share_of_the_videos_is_counted_and_recorded(tmp_path: Path, base, data) -> None:
+    store, dataset = data
+    config = TrainConfig(runs=tmp_path, device="cpu", data=0.25, val_every=3)
+    validated = []
+    with pytest.MonkeyPatch.context() as patch:
+        original = job_module.QuestionDataset
+        patch.setattr(
+            job_module,
+            "QuestionDataset",
+            lambda sources, *args: (
+                validated.append(len(sources[0].samples)) or original(sources, *args)
+            ),
+        )
+        run = train(config, base, TrainingData(dataset, store))
+    assert validated == [12, 10]  # 6 of 21 videos; validation questions are not cut
+    metrics = json.loads((run / "metrics.json").read_text())
+    questions = metrics["questions"]
+    assert questions["asked"] == 12 == questions["used"] + sum(questions["lost"].values())
+    assert yaml.safe_load((run / "config.yaml").read_text())["train"]["data"] == 0.25
+    asked = share_of(load_annotations(dataset.splits["train"]), 0.25)
+    assert read_projector_config(run / "projectors").questions == annotations_digest(asked)
+    for share in (0.0, -0.5, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match=r"no such share.*data"):
+            check_options(replace(config, data=share))
+
+
+def test_a_run_from_before_a_setting_counts_as_one_with_its_default(
+    tmp_path: Path, base, data, capsys
+) -> None:
+    store, dataset = data
+    config = TrainConfig(runs=tmp_path, device="cpu", max_steps=1)
+    run = train(config, base, TrainingData(dataset, store))
+    record = yaml.safe_load((run / "config.yaml").read_text())
+    del record["train"]["data"], record["train"]["switches"]["video"]
+    del record["train"]["switches"]["trained"]
+    (run / "config.yaml").write_text(yaml.safe_dump(record))
+    train(config, base, TrainingData(dataset, store))
+    assert "reused" in capsys.readouterr().out
+    train(
+        replace(config, switches=ProjectorSwitches(video="blank")),
+        base,
+        TrainingData(dataset, store),
+    )
+    assert "train changed" in capsys.readouterr().out
+    (run / "config.yaml").write_text(yaml.safe_dump(record))
+    train(replace(config, data=0.9), base, TrainingData(dataset, store))
+    assert "train changed" in capsys.readouterr().out
+    (run / "config.yaml").write_text("train: 3")
+    train(config, base, TrainingData(dataset, store))
+    assert "train, device" in capsys.readouterr().out

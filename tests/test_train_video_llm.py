@@ -10,6 +10,7 @@ from transformers import LlavaForConditionalGeneration
 
 from features.config import BaseConfig
 from features.errors import RedVillmError
+from features.store import VideoFeatures
 from train.batch import Item, collate
 from train.image_llm import ImageLLM, load_image_llm
 from train.projectors import ProjectorSwitches, VideoProjector
@@ -186,3 +187,38 @@ def test_the_table_of_what_is_trained(base: ImageLLM, switches, modules: set[str
     next(iter(projector.parameters())).requires_grad_(False)
     with pytest.raises(RuntimeError, match="projector"):
         check_trainable(model)
+
+
+@pytest.mark.parametrize(
+    ("trained", "frozen"), [("temporal", "alignment"), ("alignment", "temporal")]
+)
+def test_the_table_tells_a_module_that_is_not_trained(base: ImageLLM, trained, frozen) -> None:
+    projector = VideoProjector(base.aligner, base.hidden_size, ProjectorSwitches(trained=trained))
+    model = VideoLLM.of(projector, base)
+    size = f"{sum(p.numel() for p in base.aligner.parameters()):,}"
+    columns = [[str(cell) for cell in column.cells] for column in check_trainable(model).columns]
+    rows = {name: numbers for name, *numbers in zip(*columns, strict=True)}
+    assert rows[f"projector.{trained}"] == [size, "0"]
+    assert rows[f"projector.{frozen}"] == ["0", size]
+    projector.get_submodule(frozen).requires_grad_(True)
+    with pytest.raises(RuntimeError, match=f"projector.{frozen}"):
+        check_trainable(model)
+
+
+def test_a_blank_video_gives_the_logits_of_any_other(model: VideoLLM, base: ImageLLM) -> None:
+    """Of as many frames; in front of them the question alone decides."""
+    generator = torch.Generator().manual_seed(3)
+    rows = [torch.randn(T + N, base.aligner.width, generator=generator) for _ in range(2)]
+    stored = [VideoFeatures(r[:T].numpy(), r[T:].numpy(), T) for r in rows]
+
+    def logits(switches: ProjectorSwitches, question: str) -> list[torch.Tensor]:
+        prompt = Prompter.of(BaseConfig("mini", ""), base).render(question, "red", T + N)
+        items = [Item(("q",), prompt, Video.of(s, switches, "v")) for s in stored]
+        with torch.no_grad():
+            batches = [collate([item], base.pad_token_id) for item in items]
+            return [model.logits(model.hidden(batch).last_hidden_state) for batch in batches]
+
+    one, other = logits(ProjectorSwitches(video="blank"), "what colour is the circle")
+    assert torch.equal(one, other)
+    assert not torch.equal(*logits(ProjectorSwitches(), "what colour is the circle"))
+    assert not torch.equal(one, logits(ProjectorSwitches(video="blank"), "what moves after it")[0])

@@ -89,10 +89,18 @@ def make_tiny_eval(root: Path, questions: int = 24) -> TinyEval:
     return TinyEval(root, FeatureStore(path), recipe)
 
 
-def save_run(run: Path, base: BaseConfig, store: FeatureStore, seed: int = 0) -> Path:
+RANDOM = ProjectorSwitches(temporal_module="random")
+
+
+def save_run(
+    run: Path,
+    base: BaseConfig,
+    store: FeatureStore,
+    seed: int = 0,
+    switches: ProjectorSwitches = RANDOM,
+) -> Path:
     """Projectors of random weights, as if trained."""
     llm = load_image_llm(base)
-    switches = ProjectorSwitches(temporal_module="random")
     projector = VideoProjector(llm.aligner, llm.hidden_size, switches, seed)
     chain = (llm.digest, SPEC, store.content_digest, "tiny", "q" * 64)
     facts = ProjectorConfig(base, *chain, switches, seed, steps=0)

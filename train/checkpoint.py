@@ -1,6 +1,6 @@
 """Trained projectors on disk: their tensors and the chain of what they came from.
 
-A folder with projectors.safetensors (trainable tensors, a shared one once) and config.json (the
+A folder with projectors.safetensors (their tensors, a shared one once) and config.json (the
 base's recipe, feature spec, digests, switches, seed): whoever has it needs nothing of the run that
 made it. Projectors mean nothing in front of another LLM or on other features, so loading compares
 both and refuses.
@@ -28,7 +28,6 @@ from features.spec import SCHEMA_VERSION, FeatureSpec, check_schema, require_sam
 from train.image_llm import ImageLLM
 from train.projectors import ProjectorSwitches, VideoProjector
 from train.prompt import Prompter
-from train.video_llm import trainable
 
 RECORD, METRICS, PROJECTORS = "config.yaml", "metrics.json", "projectors"
 """In a run's folder: what decides the result, what came out (written last), what was trained."""
@@ -107,7 +106,7 @@ def projector_files(tensors: Mapping[str, Tensor], config: ProjectorConfig) -> d
 def save_projectors(folder: Path, projector: VideoProjector, config: ProjectorConfig) -> None:
     """Write the two files; config.json comes last, so its presence means that both are whole."""
     (folder / CONFIG).unlink(missing_ok=True)
-    for name, data in projector_files(trainable(projector), config).items():
+    for name, data in projector_files(dict(projector.named_parameters()), config).items():
         replace_file(folder / name, data, "projectors")
 
 
@@ -168,7 +167,7 @@ def load_projectors(folder: Path, base: ImageLLM, spec: FeatureSpec) -> VideoPro
     config = read_projector_config(folder)
     check_projectors(config, folder, base.name, base.digest, spec)
     projector = VideoProjector(base.aligner, base.hidden_size, config.switches, config.seed)
-    parameters = trainable(projector)
+    parameters = dict(projector.named_parameters())
     try:
         data = (folder / TENSORS).read_bytes()
         tensors = load(data)

@@ -34,7 +34,7 @@ from train.projectors import VideoProjector
 from train.quantise import quantise
 from train.resume import STATE, SaveState
 from train.shard import shard
-from train.sources import content_of, samples_of
+from train.sources import content_of
 from train.steps import Rank, StepSampler, make_loader
 from train.trainer import loss_summary, make_trainer, quiet_lightning
 from train.validation import Batches, Validation
@@ -184,7 +184,7 @@ def _restore(projector: VideoProjector, tensors: dict[str, torch.Tensor]) -> Non
 
 def _facts(job: Job, base: ImageLLM, steps: int) -> ProjectorConfig:
     """Where the projectors come from."""
-    samples = [sample for part in samples_of(job.data, "train") for sample in part]
+    samples = [sample for part in job.samples("train") for sample in part]
     return ProjectorConfig(
         base=job.base,
         base_digest=base.digest,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from features.annotations import QASample
 from features.config import BaseConfig, Budget
 from features.errors import ConfigError
 from features.spec import SCHEMA_VERSION
@@ -17,7 +18,7 @@ from train.options import LAST_BITS, NO_INFLUENCE, TrainConfig
 from train.projectors import VideoProjector
 from train.prompt import Prompter
 from train.questions import QuestionDataset, Source
-from train.sources import OpenData, check_width, samples_of
+from train.sources import OpenData, check_width, samples_of, share_of
 from train.steps import StepSampler
 from train.videos import VideoReader
 
@@ -38,6 +39,17 @@ class Job:
     def name(self) -> str:
         """Of what is trained on, as in the run's path."""
         return "+".join(one.dataset.name for one in self.data)
+
+    def samples(self, split: str) -> list[list[QASample]]:
+        """The questions of each dataset; of the `train` split about the share of its videos.
+
+        Raises:
+            ConfigError: no such split.
+        """
+        found = samples_of(self.data, split)
+        if split != "train":
+            return found
+        return [share_of(samples, self.config.data) for samples in found]
 
     def record(self) -> dict[str, Any]:
         """Everything that decides the result, as plain YAML values."""
@@ -76,8 +88,8 @@ def questions_of(
         )
     memory = config.cache_bytes // len(job.data)
     sources = [
-        Source(samples, VideoReader(one.features, config.switches.spatial_window, memory))
-        for one, samples in zip(job.data, samples_of(job.data, split), strict=True)
+        Source(samples, VideoReader(one.features, config.switches, memory))
+        for one, samples in zip(job.data, job.samples(split), strict=True)
     ]
     return QuestionDataset(
         sources,

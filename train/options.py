@@ -26,6 +26,8 @@ class TrainConfig:
     """What the model sees and what is trained."""
     budget: str = "default"
     """Which of the base's training budgets."""
+    data: float = 1.0
+    """Share of the training videos whose questions are asked; a smaller one is part of a larger."""
     lr: float | None = None
     """Peak learning rate instead of the budget's."""
     epochs: int | None = None
@@ -108,6 +110,9 @@ def check_options(config: TrainConfig) -> None:
         if getattr(config, name) < low:
             got = getattr(config, name)
             raise ConfigError("too small", where=name, got=got, wanted=f">= {low}")
+    if not 0 < config.data <= 1:
+        wanted = "a share of the training videos: above 0, at most 1"
+        raise ConfigError("no such share", where="data", got=config.data, wanted=wanted)
     if config.video_order == "alternating" and config.questions_per_row > 1:
         raise ConfigError(
             "questions can only share a row where the video comes first",

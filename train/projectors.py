@@ -38,6 +38,11 @@ class ProjectorSwitches:
     resampler: Reading = "resampler"
     """Bases with a resampler (Qwen-VL): reading A (its own number of tokens), B `resampler-grid`
     (queries resized to the input), or C `tokenwise` (the value path alone)."""
+    video: Literal["seen", "shuffled", "blank"] = "seen"
+    """Controls, in training and evaluation alike: temporal features `shuffled`, in an order of each
+    video's own, or both features `blank` (zeros): what can be answered from questions alone."""
+    trained: Literal["both", "temporal", "alignment"] = "both"
+    """Which module is trained; the other stays as it is in the base."""
 
     def __post_init__(self) -> None:
         own_temporal = self.features != "spatial_features" and self.temporal_module != "shared"
@@ -52,13 +57,27 @@ class ProjectorSwitches:
             raise ConfigError("extra_mlp=alignment, but no alignment module is in use", got=self)
         if self.spatial_window < 1:
             raise ConfigError("spatial_window must be 1 or more", got=self.spatial_window)
+        if self.trained != "both":
+            self._check_one_trained()
+
+    def _check_one_trained(self) -> None:
+        # Fresh weights that are never trained would be noise, and no base's.
+        unfit = ("shared", "random") if self.trained == "alignment" else ("shared",)
+        if self.features != "both" or self.extra_mlp != "none" or self.temporal_module in unfit:
+            raise ConfigError(
+                f"trained={self.trained} needs two modules, the other one as it is in the base",
+                got=f"features={self.features}, temporal_module={self.temporal_module}, "
+                f"extra_mlp={self.extra_mlp}",
+                wanted="features=both, temporal_module=copy, extra_mlp=none",
+            )
 
 
 class VideoProjector(nn.Module):
     """Pooled features of a video -> tokens `[temporal, spatial]` in the LLM's width, float32.
 
     `alignment` and `temporal` are None where the switches leave them out, and one and the same
-    module under `temporal_module=shared` (with the extra MLP behind it, if any).
+    module under `temporal_module=shared` (with the extra MLP behind it, if any). A module that the
+    switches do not train wants no gradient.
     """
 
     def __init__(
@@ -92,6 +111,9 @@ class VideoProjector(nn.Module):
             self.temporal_mlp = _fresh_mlp(hidden, seed, "temporal_mlp")
         elif shared and sees_temporal:
             self.temporal_mlp = self.alignment_mlp
+        frozen = {"both": None, "temporal": self.alignment, "alignment": self.temporal}
+        if (module := frozen[switches.trained]) is not None:
+            module.requires_grad_(False)
 
     def num_tokens(self, num_frames: int, num_patches: int) -> int:
         """Video tokens of a clip with that many valid temporal and spatial rows."""

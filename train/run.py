@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,19 @@ def _old_record(run: Path) -> dict[str, Any] | None:
 
 def _changed(old: dict[str, Any] | None, record: dict[str, Any]) -> list[str]:
     """What differs between two records, but for what decides last bits alone."""
-    return [key for key in record if key != "how" and (old or {}).get(key) != record[key]]
+    old = dict(old or {})
+    old["train"] = _completed(old.get("train"), record["train"], asdict(TrainConfig()))
+    return [key for key in record if key != "how" and old.get(key) != record[key]]
+
+
+def _completed(old: Any, new: dict[str, Any], defaults: dict[str, Any]) -> Any:
+    """An old record's settings, with those that it did not know yet at their defaults."""
+    if not isinstance(old, dict):
+        return old
+    later = {k: defaults[k] for k in new if k in defaults and k not in old}
+    if "switches" in new:
+        later["switches"] = _completed(old.get("switches"), new["switches"], defaults["switches"])
+    return old | later
 
 
 def _make_room(

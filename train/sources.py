@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from features.annotations import QASample, annotations_digest, load_annotations
@@ -14,6 +16,9 @@ from features.places import StorePath
 from features.spec import IMPORTED, FeatureSpec, canonical_json
 from features.store import FeatureStore
 from features.tower_files import base_eyes
+
+_HALF = "surrogatepass"
+"""JSON can hold half a surrogate pair, also in an id."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,19 @@ def samples_of(data: Sequence[OpenData], split: str) -> list[list[QASample]]:
         [replace(s, sample_id=f"{one.dataset.name}/{s.sample_id}") for s in samples]
         for one, samples in zip(data, found, strict=True)
     ]
+
+
+def share_of(samples: Sequence[QASample], share: float) -> list[QASample]:
+    """The questions about the first `share` of the videos, in the order of sha256 of their ids.
+
+    So a smaller share is part of a larger one, whatever the file's order. Of 0 < share <= 1, the
+    number of videos is rounded up.
+    """
+    ids = {sample.video_id for sample in samples}
+    ordered = sorted(ids, key=lambda name: hashlib.sha256(name.encode(errors=_HALF)).digest())
+    # In decimals: 0.1 of 30 videos are 3, not 3.0000000000000004 rounded up.
+    chosen = set(ordered[: math.ceil(Decimal(str(share)) * len(ids))])
+    return [sample for sample in samples if sample.video_id in chosen]
 
 
 def content_of(data: Sequence[OpenData]) -> str:

@@ -133,8 +133,8 @@ def check_trainable(model: VideoLLM) -> Table:
     alignment = switches.features != "temporal_features" or switches.temporal_module == "shared"
     temporal = switches.features != "spatial_features" and switches.temporal_module != "shared"
     wanted = {
-        "projector.alignment": alignment,
-        "projector.temporal": temporal,
+        "projector.alignment": alignment and switches.trained != "temporal",
+        "projector.temporal": temporal and switches.trained != "alignment",
         "projector.alignment_mlp": switches.extra_mlp != "none",
         "projector.temporal_mlp": switches.extra_mlp == "both",
         "llm": False,

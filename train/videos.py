@@ -1,8 +1,13 @@
-"""Features of videos as training and evaluation want them: float32, pooled, kept in memory."""
+"""Features of videos as training and evaluation want them: float32, pooled, kept in memory.
+
+What is done to a video before the projectors see it is done here, for training, evaluation and
+`pipelines.load` alike.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import torch
 from jaxtyping import Float
@@ -11,9 +16,11 @@ from torch import Tensor
 from features.errors import StoreError
 from features.pooling import window_pool
 from features.store import FeatureStore, VideoFeatures
+from train.projectors import ProjectorSwitches
 
 NOT_EXTRACTED = "not-extracted"
 """Why a question is lost whose video the store has never seen."""
+_AS_STORED = ProjectorSwitches()
 
 
 @dataclass(frozen=True)
@@ -24,8 +31,15 @@ class Video:
     spatial: Float[Tensor, "N D"]
 
     @classmethod
-    def of(cls, stored: VideoFeatures, spatial_window: int, where: object) -> Video:
-        """From what a store holds, with the patches pooled in windows.
+    def of(cls, stored: VideoFeatures, switches: ProjectorSwitches, video_id: str) -> Video:
+        """From what a store holds: patches pooled in windows, frames shuffled, or all of it blank.
+
+        Blank features are as many as the video has: how long it is can still be told.
+
+        Args:
+            stored: temporal (T', D) and spatial (N, D).
+            switches: `spatial_window` and `video` of them.
+            video_id: decides the order of shuffled frames, and stands in errors.
 
         Raises:
             StoreError: a feature is not finite.
@@ -35,22 +49,29 @@ class Video:
         spatial = torch.from_numpy(stored.spatial).float()
         if not (_is_finite(temporal) and _is_finite(spatial)):
             do = "verify the store, extract again"
-            raise StoreError("a stored feature is not finite", where=where, do=do)
-        if spatial_window > 1:
-            spatial = window_pool(spatial, spatial_window)
+            raise StoreError("a stored feature is not finite", where=video_id, do=do)
+        if switches.spatial_window > 1:
+            spatial = window_pool(spatial, switches.spatial_window)
+        if switches.video == "shuffled":
+            temporal = temporal[_shuffled(video_id, len(temporal))]
+        if switches.video == "blank":
+            temporal, spatial = torch.zeros_like(temporal), torch.zeros_like(spatial)
         return cls(temporal, spatial)
 
 
 class VideoReader:
-    """Reads a store, pools patches in windows, and keeps videos in memory as long as they fit."""
+    """Reads a store as the switches ask, and keeps videos in memory as long as they fit."""
 
     def __init__(
-        self, store: FeatureStore, spatial_window: int = 1, cache_bytes: int = 1 << 30
+        self,
+        store: FeatureStore,
+        switches: ProjectorSwitches = _AS_STORED,
+        cache_bytes: int = 1 << 30,
     ) -> None:
         """Reads `store`; each process keeps up to `cache_bytes` (the first videos it meets)."""
         self._store = store
         self._failures = store.failures
-        self._window = spatial_window
+        self._switches = switches
         self._cache: dict[str, Video] = {}
         self._cache_bytes = cache_bytes
 
@@ -63,11 +84,16 @@ class VideoReader:
     def __getitem__(self, video_id: str) -> Video:
         if video_id in self._cache:
             return self._cache[video_id]
-        video = Video.of(self._store[video_id], self._window, video_id)
+        video = Video.of(self._store[video_id], self._switches, video_id)
         self._cache_bytes -= video.temporal.nbytes + video.spatial.nbytes
         if self._cache_bytes >= 0:
             self._cache[video_id] = video
         return video
+
+
+def _shuffled(video_id: str, count: int) -> list[int]:
+    """Rows in an order that is the video's own, whoever asks: no generator, no seed."""
+    return sorted(range(count), key=lambda row: sha256(f"{video_id}\n{row}".encode()).digest())
 
 
 def _is_finite(x: Float[Tensor, "_ D"]) -> bool:

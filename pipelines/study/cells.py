@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from train.options import TrainConfig
+from features.checkpoint_files import resolve_checkpoint
+from features.config import BaseConfig
+from features.errors import ConfigError
+from features.layouts import detect_layout
+from features.recipes import did_you_mean, load_recipe
+from pipelines.study.recipe import RowConfig, StudyConfig, TableConfig
+from train.options import TrainConfig, pick_budget
+from train.projectors import ProjectorSwitches
+
+READINGS = {"A": "resampler", "B": "resampler-grid"}
+"""Of a resampler, by the name of the reading."""
+QUICK = ("default",)
+"""Budgets of a quick study."""
 
 
 @dataclass(frozen=True)
@@ -47,3 +60,87 @@ class Done:
     """Slug of the judge."""
     metrics: dict[str, Any]
     """The run's metrics.json."""
+
+
+def plan_cells(study: StudyConfig, bases: Mapping[str, BaseConfig], quick: bool) -> dict[Use, Cell]:
+    """Every use of every row, in the order of the recipe.
+
+    Args:
+        study: the recipe, with the tables that are wanted.
+        bases: the family by name, the one that gives it its name first.
+        quick: two seeds of the first base in the quick budget (one where a row is not compared
+            by claims), scored on validation videos.
+
+    Raises:
+        ConfigError: a row's switches do not exist or exclude one another.
+    """
+    cells: dict[Use, Cell] = {}
+    for table in study.tables:
+        seeds = (2 if table.claims else 1) if quick else table.seeds
+        for name in list(bases)[: 1 if quick else table.bases]:
+            base = bases[name]
+            for row in table.rows:
+                for reading in _readings(table, base):
+                    for budget in _budgets(table, base, quick):
+                        for seed in range(seeds):
+                            use = Use(table.table, row.name, name, seed, budget, reading)
+                            cells[use] = _cell(use, table, row, base, next(iter(bases)), quick)
+    return cells
+
+
+def pick_tables(study: StudyConfig, wanted: str) -> StudyConfig:
+    """The study with these tables alone (separated by blanks; a name's blanks become dashes).
+
+    Raises:
+        ConfigError: no such table.
+    """
+    names = {table.table.replace(" ", "-"): table for table in study.tables}
+    for name in wanted.split():
+        if name not in names:
+            raise ConfigError("no such table", got=name, do=did_you_mean(name, names))
+    return replace(study, tables=tuple(names[n] for n in names if n in wanted.split()))
+
+
+def _cell(
+    use: Use, table: TableConfig, row: RowConfig, base: BaseConfig, family: str, quick: bool
+) -> Cell:
+    where = f"table {table.table}, row {row.name}"
+    switches: dict[str, Any] = {"features": "both", "temporal_module": "copy"} | row.switches
+    if use.reading:
+        switches["resampler"] = READINGS[use.reading]
+    try:
+        built = ProjectorSwitches(**switches)
+    except TypeError as error:
+        raise ConfigError("no such switch", where=where, got=error) from error
+    config = load_recipe("experiments", "red-villm", TrainConfig)
+    config = replace(config, experiment=row.name, switches=built)
+    if row.untrained:  # whatever the seed and the budget, it is the same
+        config = replace(config, epochs=0)
+    else:
+        budget = pick_budget(replace(config, budget=use.budget), base)
+        config = replace(
+            config,
+            seed=use.seed,
+            budget=use.budget,
+            lr=budget.lr * row.lr,
+            data=row.data,
+            epochs=round(budget.epochs / row.data),
+        )
+    frames = row.frames.get(family, row.frames.get("default", base.num_frames))
+    return Cell(config, use.base, frames, "val" if quick else table.split)
+
+
+def _readings(table: TableConfig, base: BaseConfig) -> Sequence[str]:
+    return tuple(READINGS) if table.readings and has_resampler(base) else ("",)
+
+
+def has_resampler(base: BaseConfig) -> bool:
+    """Whether the base's alignment module is a resampler: Qwen-VL's is."""
+    if base.layout != "auto":
+        return base.layout == "qwen-vl"
+    return detect_layout(resolve_checkpoint(base.checkpoint)).name == "qwen-vl"
+
+
+def _budgets(table: TableConfig, base: BaseConfig, quick: bool) -> Sequence[str]:
+    wanted = QUICK if quick else table.budgets
+    return tuple(name for name in wanted if name in base.budgets) or QUICK

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from features.recipes import load_recipe
+from pipelines.demo_data import DemoDataConfig
 
 Measure = Literal["temporal", "content", "all"]
 """What is compared. Of questions with right and wrong answers, percent of them right: those of type
@@ -84,7 +85,18 @@ class StudyConfig:
     """A whole study."""
 
     name: str
+    base: str
+    """Base that is meant unless another is named."""
+    dataset: str
+    """Dataset that is trained on, and evaluated on unless `benchmarks` say otherwise."""
     tables: tuple[TableConfig, ...]
+    benchmarks: str = ""
+    """What is scored once, as `make reeval` names it: `vcgbench`, `msvd-qa:test`, ...; the
+    dataset's `test` unless given."""
+    validation: str = ""
+    """What quick runs and choices are scored on; the dataset's `val` unless given."""
+    render: DemoDataConfig | None = None
+    """The world that `dataset` is rendered from; its test videos come from a seed of their own."""
     families: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Bases pretrained independently of one another, by the name of the first."""
 

@@ -1,0 +1,245 @@
+"""The cells of a study, trained and answered: here, or on Ray, each once.
+
+A cell is done when its `cell-<split>.json` says so: a fingerprint over everything that decides its
+numbers, written last. Whatever a kill leaves is gone on with: training and answering resume. Cells
+that differ in what is scored alone share a training run, and are done one after the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from eval.folders import eval_folder
+from eval.generate import GenerateConfig, generate
+from eval.judges.base import Judge
+from eval.run import judge_answers
+from features.annotations import annotations_digest, load_annotations
+from features.config import BaseConfig, DatasetConfig
+from features.durable import replace_json
+from features.places import StorePath
+from features.recipes import find_split
+from features.spec import SCHEMA_VERSION, canonical_json
+from features.store import FeatureStore
+from pipelines.evaluation import Executor, explain, say_failed
+from pipelines.study.cells import Cell, Done
+from train.checkpoint import METRICS
+from train.image_llm import base_digest
+from train.options import LAST_BITS, NO_INFLUENCE, pick_budget
+from train.run import run_folder, train
+from train.sources import TrainingData
+
+TRIES = 2
+"""How often Ray tries a cell again whose worker died."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A split that is answered, with the features of its videos."""
+
+    dataset: DatasetConfig
+    split: str
+    store: StorePath
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cell with all that it needs, to be done in any process that sees the same files."""
+
+    cell: Cell
+    base: BaseConfig
+    data: TrainingData
+    parts: tuple[Part, ...]
+    answers: GenerateConfig
+    fingerprint: str
+
+    @property
+    def run(self) -> Path:
+        """Folder of its run."""
+        return run_folder(self.cell.config, self.data.dataset.name)
+
+    @property
+    def mark(self) -> Path:
+        """The file that says that it is done."""
+        return self.run / f"cell-{self.cell.split}.json"
+
+    def folders(self) -> tuple[Path, ...]:
+        """Folders of its answers."""
+        return tuple(eval_folder(self.run, p.dataset.name, p.split) for p in self.parts)
+
+    def is_done(self) -> bool:
+        """Whether its answers are there."""
+        try:
+            record = json.loads(self.mark.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return bool(record.get("fingerprint") == self.fingerprint)
+
+
+class TaskMaker:
+    """Makes tasks; files that many cells share are digested once."""
+
+    def __init__(self, data: DatasetConfig, answers: GenerateConfig, judge: str, runs: Path):
+        self._data, self._answers, self._judge, self._runs = data, answers, judge, runs
+        self._known: dict[Any, str] = {}
+
+    def __call__(
+        self, cell: Cell, base: BaseConfig, store: StorePath, parts: Sequence[Part]
+    ) -> Task:
+        """The task of a cell.
+
+        Raises:
+            RedVillmError: annotations, store or checkpoint cannot be read.
+        """
+        config = replace(cell.config, runs=self._runs)
+        settings = asdict(config) | asdict(pick_budget(config, base))
+        names = {*NO_INFLUENCE, *LAST_BITS, "experiment"}
+        trained = {
+            "schema": SCHEMA_VERSION,
+            "train": {k: v for k, v in settings.items() if k not in names},
+            "base": [base.name, base.prompt, self._once(base_digest, base)],
+            "data": [self._questions(self._data, "train"), self._content(store)],
+        }
+        scored = {
+            "parts": [[self._questions(p.dataset, p.split), self._content(p.store)] for p in parts],
+            "answers": asdict(self._answers),
+            "judge": self._judge,
+        }
+        fingerprint = _digest(trained | scored)
+        config = replace(config, experiment=f"{base.name}-{_digest(trained)}")
+        data = TrainingData(self._data, store)
+        cell = replace(cell, config=config)
+        return Task(cell, base, data, tuple(parts), self._answers, fingerprint)
+
+    def _questions(self, dataset: DatasetConfig, split: str) -> str:
+        def digest(name: str, split: str) -> str:
+            return annotations_digest(load_annotations(find_split(dataset, split)))
+
+        return self._once(digest, dataset.name, split)
+
+    def _content(self, store: StorePath) -> str:
+        return self._once(lambda path: FeatureStore.open(store).content_digest, str(store))
+
+    def _once(self, digest: Any, *what: Any) -> str:
+        key = tuple(getattr(one, "name", one) for one in what)
+        if key not in self._known:
+            self._known[key] = digest(*what)
+        return self._known[key]
+
+
+def do_tasks(
+    tasks: Sequence[Task],
+    judge: Judge,
+    console: Console,
+    executor: Executor = "auto",
+    workers: int | None = None,
+) -> tuple[dict[str, Done], int]:
+    """(what is done by fingerprint, how many failed); a failing cell stops no other.
+
+    Judging stays in this process, so that no two judges of one name ask the same at once.
+    """
+    waiting = [task for task in tasks if not task.is_done()]
+    console.print(f"{len(tasks)} cells, {len(tasks) - len(waiting)} of them done before")
+    runs: dict[Path, list[Task]] = defaultdict(list)
+    for task in waiting:
+        runs[task.run].append(task)
+    todo = list(runs.values())
+    by_ray = executor == "ray" or (executor == "auto" and workers != 1 and len(todo) > 1)
+    outcomes = _on_ray(todo, workers) if by_ray else _here(todo)
+    failed: set[str] = set()
+    columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, speed_estimate_period=600) as progress:
+        bar = progress.add_task("cells", total=len(waiting))
+        for run, error in outcomes:
+            progress.advance(bar, len(run))
+            if error:
+                failed |= {task.fingerprint for task in run}
+                say_failed(console, f"{run[0].run}: {error}")
+    done: dict[str, Done] = {}
+    for task in tasks:
+        if task.fingerprint not in failed:
+            done[task.fingerprint] = _judged(task, judge)
+    return done, len(failed)
+
+
+def do_run(tasks: Sequence[Task], folder: str) -> str:
+    """Train once and answer for each of the cells; returns what went wrong, or nothing.
+
+    Args:
+        tasks: cells of one training run.
+        folder: working folder, to which relative paths belong.
+    """
+    os.chdir(folder)
+    try:
+        for task in tasks:
+            run = train(task.cell.config, task.base, task.data)
+            for part in task.parts:
+                config = replace(task.answers, split=part.split)
+                generate(config, task.base, part.dataset, run, FeatureStore.open(part.store))
+            replace_json(task.mark, {"fingerprint": task.fingerprint}, "cell")
+    except Exception as error:  # whatever it is costs these cells alone
+        return explain(error)
+    return ""
+
+
+Runs = Sequence[Sequence[Task]]
+Outcomes = Iterator[tuple[Sequence[Task], str]]
+
+
+def _here(runs: Runs) -> Outcomes:
+    for run in runs:
+        yield run, do_run(run, os.getcwd())
+
+
+def _on_ray(runs: Runs, workers: int | None) -> Outcomes:
+    """As many runs at once as there are workers; a worker that dies is replaced."""
+    import ray  # takes seconds
+
+    from extract.ray_executor import connect
+
+    ours = not ray.is_initialized()
+    if ours:
+        connect(None)
+    try:
+        have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        gpus = int(have.get("GPU", 0))
+        slots = workers or gpus or os.cpu_count() or 1
+        needs: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1}
+        remote = ray.remote(**needs, max_retries=TRIES)(do_run)
+        waiting = deque(runs)
+        busy: dict[Any, Sequence[Task]] = {}
+        while waiting or busy:
+            while waiting and len(busy) < slots:
+                run = waiting.popleft()
+                busy[remote.remote(run, os.getcwd())] = run
+            for reference in ray.wait(list(busy), num_returns=1)[0]:
+                run = busy.pop(reference)
+                try:
+                    error = ray.get(reference)
+                except Exception as died:  # its worker, again and again
+                    error = explain(died)
+                yield run, error
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _judged(task: Task, judge: Judge) -> Done:
+    for folder in task.folders():
+        judge_answers(folder, judge)
+    metrics = json.loads((task.run / METRICS).read_text(encoding="utf-8"))
+    facts = task.cell, task.fingerprint, task.run, task.folders(), judge.record.slug
+    return Done(*facts, metrics)
+
+
+def _digest(record: object) -> str:
+    return hashlib.sha256(canonical_json(record).encode()).hexdigest()[:16]
