@@ -137,9 +137,9 @@ def test_a_base_of_the_stories_world_is_gated_by_its_captions_too(tmp_path: Path
 
 def test_a_free_reply_is_what_greedy_generation_says(reader: Reader) -> None:
     rng = np.random.default_rng(3)
-    row = sample_text(reader, rng, Level())
-    replies = reader.reply(row)
-    for ask, reply in zip(row.asks, replies, strict=True):
+    rows = [sample_text(reader, rng, Level()) for _ in range(2)]
+    asks = [(row, ask) for row in rows for ask in row.asks]
+    for (row, ask), reply in zip(asks, reader.reply(rows), strict=True):
         told = torch.cat(
             [
                 reader.embeddings(torch.tensor(reader.ids("<s> USER:"))),

@@ -112,26 +112,27 @@ class Reader:
         exact = [all(right[a : b + 1]) for a, b in zip(starts, ends, strict=True)]
         return F.cross_entropy(scores, wanted), torch.tensor(exact)
 
-    def reply(self, row: Row) -> list[str]:
-        """Returns the likeliest words, one after the other, in answer to each of a row's asks."""
+    def reply(self, rows: list[Row]) -> list[str]:
+        """Returns the likeliest words, one after the other, in answer to all asks in turn."""
         names = {index: word for word, index in self.vocab.items()}
-        answers = [""] * len(row.asks)
-        ended: set[int] = set()
+        answers = [""] * sum(len(row.asks) for row in rows)
+        open_ones = set(range(len(answers)))
         for _ in range(self.world.max_new_tokens):
-            asks = [replace(ask, answer=text) for ask, text in zip(row.asks, answers, strict=True)]
-            embeds, mask, positions, labels = self.pack([Row(row.prefix, asks)])
+            said = iter(answers)
+            told = [
+                Row(row.prefix, [replace(ask, answer=next(said)) for ask in row.asks])
+                for row in rows
+            ]
+            embeds, mask, positions, labels = self.pack(told)
             logits = self.model(
                 inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
-            ).logits[0]
-            # what comes where `</s>` stands is said before it
-            ends = (labels[0] == self.vocab["</s>"]).nonzero()[:, 0]
-            for number, word in enumerate(logits[ends - 1].argmax(-1).tolist()):
-                if names[word] == "</s>":
-                    ended.add(number)
-                elif number not in ended:
-                    answers[number] = f"{answers[number]} {names[word]}".strip()
-            if len(ended) == len(answers):
-                break
+            ).logits
+            row, end = (labels == self.vocab["</s>"]).nonzero(as_tuple=True)
+            for number, token in enumerate(logits[row, end - 1].argmax(-1).tolist()):
+                if names[token] == "</s>":
+                    open_ones.discard(number)
+                elif number in open_ones:
+                    answers[number] = f"{answers[number]} {names[token]}".strip()
         return answers
 
 
