@@ -36,7 +36,7 @@ JUDGING = $(if $(strip $(JUDGE)),--judge '$(JUDGE)') --judge_cache $(RUNS)/judge
 one_of = $(if $(strip $(CHECKPOINT)),--checkpoint '$(CHECKPOINT)',$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check data extract train eval reeval report experiments export inspect rehearse gpu-check bench bench-extract bench-train bench-decode bench-report mini clean
+.PHONY: help setup demo test soak check data extract train eval reeval report experiments plan export inspect rehearse gpu-check bench bench-extract bench-train bench-decode bench-plan bench-report mini clean
 
 help: ## this list
 	@echo "RED-VILLM: an Image LLM becomes a Video LLM by training two projectors on cached features."
@@ -98,6 +98,10 @@ experiments: $(STAMP) ## the paper's tables on BASE, with a verdict on each clai
 export: $(STAMP) ## a trained run as a folder to share: CHECKPOINT=run folder ARGS=folder to make
 	@$(RUN) export '$(or $(CHECKPOINT),$(RUNS)/$(DATASET)/$(EXPERIMENT)/seed-$(SEED))' $(ARGS)
 
+plan: $(STAMP) ## what BASE and DATASET will take: hours, disk, network, judge tokens, money (HARDWARE)
+	@$(RUN) plan $(WHERE) --experiment $(CONFIG) $(call flag,HARDWARE,hardware) \
+		$(if $(strip $(BENCHMARKS)),--benchmarks '$(BENCHMARKS)') $(if $(strip $(JUDGE)),--judge '$(JUDGE)') $(ARGS)
+
 inspect: $(STAMP) ## what BASE is (recipe, folder or hub id), and whether its files are whole
 	@$(RUN) inspect $(WHERE) $(ARGS)
 
@@ -119,7 +123,10 @@ bench-train: $(STAMP) ## a training step against its floor and transformers' Tra
 bench-decode: $(STAMP) ## answering a split together against one question at a time (10 minutes; QUICK=1)
 	@$(VENV)/bin/python -m benchmarks.decode $(if $(QUICK),--quick) $(ARGS)
 
-bench: bench-extract bench-train bench-decode bench-report ## all of these, one after the other
+bench-plan: $(STAMP) ## what a plan foretells of a miniature run, against the run (10 minutes; QUICK=1)
+	@$(VENV)/bin/python -m benchmarks.plan $(if $(QUICK),--quick) $(ARGS)
+
+bench: bench-extract bench-train bench-decode bench-plan bench-report ## all of these, one after the other
 
 bench-report: $(BROWSER) ## a report of 73,000 judged rows: seconds to build and to open (QUICK=1)
 	@$(VENV)/bin/python -m benchmarks.report $(if $(QUICK),--quick) $(ARGS)

@@ -9,6 +9,9 @@ choice of seeds.
 Several quantities of the same questions are columns of one table and share the drawn videos, so
 that what is averaged over them moves together, as it would with other videos. Which videos are
 drawn depends on nothing but their number and the seed, so the draws are kept for the next table.
+
+`crossed_bootstrap` draws training runs beside the videos, for what is said of a recipe and not of
+one run of it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 
 from eval.scores import Estimate
 
@@ -71,6 +74,40 @@ def bootstrap_mean_of_columns(
     return _estimate(means.mean(), drawn.mean(axis=1), all(_has_spread(table)))
 
 
+def crossed_bootstrap(
+    values: Float[np.ndarray, "runs Q C"],
+    clusters: Sequence[str] | Shaped[np.ndarray, " Q"],
+    strata: Sequence[str],
+    weights: Float[np.ndarray, " C"],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Mean over runs with a 95 % percentile interval over runs *and* clusters.
+
+    All runs answered the same questions. A resample draws runs and videos, both with replacement
+    and independently of one another, and takes every drawn run's answers about every drawn video
+    (the pigeonhole bootstrap of Owen 2007, which errs towards wide intervals). Runs are drawn
+    within their stratum. A run's value is the weighted sum of its columns' means.
+
+    Args:
+        values: one number a run, question and column; NaN where there is none.
+        clusters: the video of each question.
+        strata: of each run: the base that it was trained on. The interval covers other seeds and
+            other videos, not other bases.
+        weights: of the columns: `[1.0]`, or `[1.0, -1.0]` for the difference of two.
+        seed: of the resampling.
+        resamples: how many.
+    """
+    runs, questions, columns = values.shape
+    if not runs:
+        return Estimate(None, None, None)
+    table = _by_cluster(values.transpose(1, 0, 2).reshape(questions, runs * columns), clusters)
+    of_runs = _means(table.sum(axis=0)).reshape(runs, columns) @ weights
+    drawn = _resample(table, seed, resamples).reshape(-1, runs, columns) @ weights
+    times = _runs_drawn(strata, seed, resamples)[: len(drawn)]
+    return _estimate(of_runs.mean(), (drawn * times).sum(axis=1) / runs, all(_has_spread(table)))
+
+
 def _by_cluster(
     values: Float[np.ndarray, "Q C"],
     clusters: Sequence[str] | Shaped[np.ndarray, " Q"],
@@ -118,6 +155,17 @@ def _times_drawn(size: int, seed: int, resamples: int) -> UInt8[np.ndarray, "R V
         counts = np.bincount(drawn.ravel(), minlength=rows * size)
         times[start : start + rows] = counts.reshape(rows, size)
     times.setflags(write=False)
+    return times
+
+
+def _runs_drawn(strata: Sequence[str], seed: int, resamples: int) -> Int[np.ndarray, "R runs"]:
+    """How often each run is in each resample: of every stratum as many as it has."""
+    rng = np.random.default_rng([seed, 1])  # another stream than the videos'
+    of_run, times = np.asarray(strata), np.zeros((resamples, len(strata)), np.int64)
+    for stratum in np.unique(of_run):
+        inside = np.flatnonzero(of_run == stratum)
+        alike = np.full(len(inside), 1 / len(inside))
+        times[:, inside] = rng.multinomial(len(inside), alike, size=resamples)
     return times
 
 

@@ -59,7 +59,7 @@ Aspects = Mapping[str, tuple[Sequence[Question], Sequence[Sequence[Verdict]]]]
 def named_types(questions: Sequence[Question], type_names: Sequence[str]) -> list[Question]:
     """Give numeric types their names, by number from 0; text and unknown numbers stay."""
     names = {str(number): name for number, name in enumerate(type_names)}
-    return [replace(q, type=names.get(q.type, q.type)) for q in questions]
+    return [replace(q, type=names[q.type]) if q.type in names else q for q in questions]
 
 
 def questions_of(rows: Sequence[Mapping[str, Any]], type_names: Sequence[str]) -> list[Question]:

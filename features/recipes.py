@@ -23,8 +23,8 @@ from features.errors import ConfigError
 
 RECIPES = PROJECT / "pipelines" / "recipes"
 Recipe = TypeVar("Recipe")
-Kind = Literal["bases", "datasets", "experiments", "judges", "studies"]
-KINDS = {"studies": "study"}
+Kind = Literal["bases", "datasets", "experiments", "hardware", "judges", "studies"]
+KINDS = {"studies": "study", "hardware": "hardware"}
 """What one of them is called, where that is not the folder without its s."""
 
 

@@ -28,6 +28,7 @@ STAGES = {
     "reeval": "checkpoints x benchmarks x judges: what is missing, and a leaderboard",
     "report": "stage 4: a report of evaluated runs: page, JSON, Markdown, CSV",
     "experiments": "the paper's tables: every cell trained and scored, claims with verdicts",
+    "plan": "hours, bytes, judge tokens and money of all stages, before they are run",
     "export": "a trained run as a folder that can be shared: export RUN TARGET",
     "import-projector": "Video-ChatGPT's mm_projector: import-projector FILE TARGET --base BASE",
     "judge": "answers that are there, judged (again): judge FOLDER --judge NAME; the Batch API",

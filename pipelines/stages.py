@@ -183,6 +183,13 @@ def run_experiments(options: Any, judging: Any) -> int:
     return experiments(options, judging, console)
 
 
+def run_plan(where: Selection, config: Any) -> None:
+    """`plan`."""
+    from pipelines.plan import plan
+
+    plan(where, config, console)
+
+
 def run_export(options: Any) -> None:
     """`export`."""
     from train.export import export
@@ -281,6 +288,12 @@ def _experiments_configs() -> tuple[type[Any], ...]:
     return ExperimentsConfig, Judging
 
 
+def _plan_configs() -> tuple[type[Any], ...]:
+    from pipelines.plan import PlanConfig
+
+    return Selection, PlanConfig
+
+
 def _export_configs() -> tuple[type[Any], ...]:
     from train.export import ExportOptions
 
@@ -320,6 +333,7 @@ STAGES = {
     "reeval": Stage(_reeval_configs, run_reeval, left_out=("split",)),
     "report": Stage(_report_configs, run_report),
     "experiments": Stage(_experiments_configs, run_experiments, left_out=("estimate",)),
+    "plan": Stage(_plan_configs, run_plan),
     "export": Stage(_export_configs, run_export, ("run", "target")),
     "import-projector": Stage(_import_projector_configs, run_import_projector, ("file", "target")),
     "inspect": Stage(lambda: (Selection,), run_inspect),

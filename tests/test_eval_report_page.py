@@ -15,7 +15,7 @@ from typing import Any
 
 import page_world
 import pytest
-from browser import Seen, watch
+from browser import Seen, contrast, luminance, watch
 from page_world import (
     ASPECTS,
     CHINESE,
@@ -833,18 +833,6 @@ def test_every_control_table_and_picture_has_a_name(shown: Page) -> None:
     ids = shown.locator("[id]").evaluate_all("all => all.map(one => one.id)")
     assert len(ids) == len(set(ids))
     assert shown.locator("#found").get_attribute("aria-live") == "polite"
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance (WCAG 2) of a CSS rgb() colour."""
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
 
 
 COLOURS = """() => {

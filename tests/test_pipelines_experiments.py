@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import subprocess
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -74,37 +73,6 @@ def test_the_cost_follows_from_the_recipe(name: str, on: int, off: int, tokens: 
     flops = 100_010 * 3 * (tokens + 90) * (7.7e9 if qwen else 6.6e9)
     hours = flops / (0.4 * 312e12) / 3600
     assert (on, off) == (round(6 * hours), round(4 * hours))
-
-
-ROW_STARTS = {f"| {table}" for table in range(1, 8)}
-
-
-def readme_rows() -> list[list[str]]:
-    lines = (FOLDER / "README.md").read_text().splitlines()
-    return [[c.strip() for c in line.split("|")[1:-1]] for line in lines if line[:3] in ROW_STARTS]
-
-
-def test_every_row_of_the_table_names_a_7b_recipe_and_a_mini_twin() -> None:
-    tables = [row[0] for row in readme_rows()]
-    assert [tables.count(n) for n in "34567"] == [6, 4, 2, 5, 2], "rows as printed"
-    named = set()
-    for _, printed, large, small, _ in readme_rows():
-        large_names, small_names = (re.findall(r"`([^`]+)`", cell) for cell in (large, small))
-        assert large_names, printed
-        assert len(small_names) == 1, printed
-        assert all("-7b" in name for name in large_names)
-        named |= {*large_names, *small_names}
-    assert named <= set(NAMES)
-    extra = set(re.findall(r"`([^`]+)`", (FOLDER / "README.md").read_text()))
-    assert set(NAMES) <= named | extra, "a recipe that the README does not know"
-
-
-def test_a_mini_twin_differs_from_the_reference_as_its_7b_recipe_does() -> None:
-    """In what is trained; the numbers of frames are the mini's own."""
-    for _, _, large, small, _ in readme_rows():
-        for name in re.findall(r"`([^`]+)`", large):
-            theirs, ours = (load(n).switches for n in (name, small.strip("`")))
-            assert replace(theirs, resampler="resampler") == ours, name
 
 
 def command(*words: str, **environment: str) -> list[str]:

@@ -58,6 +58,7 @@ STUDY = {
             "title": "controls",
             "factor": "control",
             "seeds": 2,
+            "budgets": ["default"],
             "rows": [
                 {"name": "untuned", "untrained": True, "switches": {"temporal_module": "shared"}}
             ],
@@ -181,7 +182,7 @@ def stamps(folder: Path) -> dict[Path, int]:
 def test_the_papers_study_is_planned_with_equal_rows_alike() -> None:
     study = load_study("paper")
     bases = {name: load_base(name) for name in study.families["mini"]}
-    cells = plan_cells(study, bases, quick=False)
+    cells = plan_cells(study, bases)
 
     def cell(table: str, row: str, **more: Any) -> Any:
         use = Use(table, row, "mini", 0, "long")
@@ -200,7 +201,7 @@ def test_the_papers_study_is_planned_with_equal_rows_alike() -> None:
     assert (small.data, small.epochs) == (0.0625, 16 * whole.epochs)
     untuned = {c.config.seed for use, c in cells.items() if use.row == "untuned base"}
     assert untuned == {0}
-    assert len(plan_cells(pick_tables(study, "learning-rate"), bases, quick=False)) == 15
+    assert len(plan_cells(pick_tables(study, "learning-rate"), bases)) == 15
     with pytest.raises(ConfigError, match="did you mean controls"):
         pick_tables(study, "control")
 
@@ -208,7 +209,7 @@ def test_the_papers_study_is_planned_with_equal_rows_alike() -> None:
 def test_a_7b_takes_its_own_frames_and_a_resampler_is_read_in_two_ways() -> None:
     study = load_study("paper")
     qwen = replace(load_base("qwen-vl"), layout="qwen-vl")
-    cells = plan_cells(study, {"qwen-vl": qwen}, quick=False)
+    cells = plan_cells(study, {"qwen-vl": qwen})
     table6 = {use: cell for use, cell in cells.items() if use.table == "6"}
     assert {cell.num_frames for cell in table6.values()} == {50, 75, 100, 150, 200}
     assert {use.reading for use in table6} == {"A", "B"}
@@ -217,7 +218,7 @@ def test_a_7b_takes_its_own_frames_and_a_resampler_is_read_in_two_ways() -> None
     grids = {cell.config.switches.resampler for use, cell in table6.items() if use.reading == "B"}
     assert grids == {"resampler-grid"}
     llava = replace(load_base("llava-1.5-7b"), layout="llava-hf")
-    assert {use.reading for use in plan_cells(study, {"llava": llava}, quick=False)} == {""}
+    assert {use.reading for use in plan_cells(study, {"llava": llava})} == {""}
 
 
 def test_what_is_frozen_must_be_committed_where_there_is_git(

@@ -19,7 +19,7 @@ from transformers import (
 from features.device import measured_rate, peak_of
 from train.aligners import LinearAligner
 from train.batch import Batch
-from train.flops import FlopsModel, StepWork, count_flops_model, step_work
+from train.flops import FlopsModel, StepWork, count_flops_model, flops_model_of, step_work
 from train.meter import LoaderClock, Report, Speed, StepMeter
 from train.packing import visible_pairs
 from train.projectors import ProjectorSwitches, VideoProjector
@@ -132,6 +132,28 @@ def test_flops_equal_those_that_torch_counts(name: str, checkpointing: bool) -> 
     wanted = count_flops_model(llm).flops(StepWork(*counts, questions=1), checkpointing)
     got = counter.get_total_flops()
     assert 0 <= got - wanted < 0.001 * wanted  # the angles of positions are a product too
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_shapes_alone_tell_the_sizes_of_an_llm(name: str) -> None:
+    llm = tiny_llm(name)
+    shapes = {key: tuple(tensor.shape) for key, tensor in llm.named_parameters()}
+    found = flops_model_of(shapes)
+    assert found == count_flops_model(llm)
+    tied = {key: shape for key, shape in shapes.items() if key != "lm_head.weight"}
+    assert flops_model_of(tied) == found, "a head that is the table of embeddings"
+    with pytest.raises(KeyError):
+        flops_model_of({"model.embed_tokens.weight": (70, 32)})
+
+
+def test_a_forward_pass_takes_what_torch_counts() -> None:
+    llm, (batch, length, answers) = tiny_llm("llama"), (2, 10, 3)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        hidden = llm.model(inputs_embeds=torch.randn(batch, length, 32)).last_hidden_state
+        llm.lm_head(hidden[:, :answers])
+    work = StepWork(batch * length, batch * answers, batch * length**2, questions=1)
+    got, wanted = counter.get_total_flops(), count_flops_model(llm).forward(work)
+    assert 0 <= got - wanted < 0.001 * wanted
 
 
 def test_the_sizes_of_an_llm_need_no_weights() -> None:

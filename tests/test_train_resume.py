@@ -106,10 +106,10 @@ def test_a_run_that_was_killed_equals_one_that_was_not(
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", VARIANTS)
-def test_five_random_moments_of_four_kinds_of_runs(
+def test_five_random_moments_of_each_kind_of_run(
     runs: zygote.Zygote, data: Path, mini_dir: Path, tmp_path: Path, name: str
 ) -> None:
-    """Twenty runs in all, each hit while it was under way, three times if it lives so long."""
+    """Each run hit while it was under way, three times if it lives so long."""
     span = finish(runs, order_of(data, mini_dir, tmp_path / "whole", VARIANTS[name]))
     rng, signals = random.Random(name), (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
     for number in range(5):

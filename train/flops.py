@@ -6,8 +6,10 @@ part of the floor only where activation checkpointing was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -69,6 +71,17 @@ class FlopsModel:
         attention = (3 + checkpointing) * 4 * self.attention_width * self.layers
         return float(linear * work.tokens + 4 * self.head * work.answers + attention * work.pairs)
 
+    def forward(self, work: StepWork) -> float:
+        """FLOPs of a forward pass alone: `answers` are the positions that the head sees."""
+        attention = 4 * self.attention_width * self.layers
+        dense = self.linear * work.tokens + self.head * work.answers
+        return float(2 * dense + attention * work.pairs)
+
+    @property
+    def step_weights(self) -> int:
+        """Weights that every decoding step reads once, whatever the batch."""
+        return self.linear + self.head
+
 
 def count_flops_model(llm: PreTrainedModel) -> FlopsModel:
     """The sizes of an LLM, from its layers' features: before it is quantised or divided.
@@ -93,4 +106,36 @@ def count_flops_model(llm: PreTrainedModel) -> FlopsModel:
         head=head.in_features * head.out_features,
         attention_width=config.num_attention_heads * width,
         layers=config.num_hidden_layers,
+    )
+
+
+_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)\.weight")
+_LAST = ("mlp.down_proj", "mlp.c_proj")
+_OUT = ("self_attn.o_proj", "attn.c_proj")
+
+
+def flops_model_of(shapes: Mapping[str, tuple[int, ...]]) -> FlopsModel:
+    """The same sizes from the shapes of an LLM's tensors, so that no weights are needed.
+
+    Args:
+        shapes: by name within the LLM, as features/layouts.py names them; Qwen-VL's own names too.
+
+    Raises:
+        KeyError: no such LLM: no table of embeddings, or no products of attention.
+    """
+    found = [(match, shapes[name]) for name in shapes if (match := _LAYER.fullmatch(name))]
+    matrices = [(match[2], shape) for match, shape in found if len(shape) == 2]
+    linear = sum(prod(shape) for _, shape in matrices)
+    followed = any("post_feedforward_layernorm" in match[2] for match, _ in found)
+    last = 0 if followed else sum(prod(shape) for name, shape in matrices if name in _LAST)
+    head = shapes.get("lm_head.weight") or shapes["model.embed_tokens.weight"]
+    width = {shape[1] for name, shape in matrices if name in _OUT}
+    if not width:
+        raise KeyError(" or ".join(_OUT))
+    return FlopsModel(
+        linear=linear,
+        linear_again=linear - last,
+        head=prod(head),
+        attention_width=width.pop(),
+        layers=len({match[1] for match, _ in found}),
     )

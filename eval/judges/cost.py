@@ -58,10 +58,14 @@ def prompt_tokens(request: Request) -> int:
     The reply's schema counts too, since endpoints put it into the prompt.
     """
     schema = json.dumps(request.schema) if request.schema else ""
-    text = request.system + request.user + schema
+    return text_tokens(request.system + request.user + schema) + _FRAME
+
+
+def text_tokens(text: str, bytes_a_token: int = _BYTES_A_TOKEN) -> int:
+    """Estimate of a text's tokens, by its characters and bytes."""
     rest, characters = _CJK.subn("", text)
     num_bytes = len(rest.encode(errors="surrogatepass"))
-    return characters + -(-num_bytes // _BYTES_A_TOKEN) + _FRAME
+    return characters + -(-num_bytes // bytes_a_token)
 
 
 def price(config: JudgeConfig, prompt: int, completion: int) -> float | None:

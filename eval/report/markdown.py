@@ -22,7 +22,7 @@ _INTERVALS = (
     "In square brackets the 95 % interval: a cluster bootstrap that draws whole videos, over the "
     "mean of a run's seeds. It covers the choice of videos, not the choice of seeds."
 )
-_SPECIAL = re.compile(r"([\\`*_~|]|\[(?![-\d])|(?<=\])[(:\[])")
+_SPECIAL = re.compile(r"([\\`*_~|]|\[(?![-+\u2212\d])|(?<=\])[(:\[])")
 """What could be markup in a line; an interval's brackets are none as no link follows them."""
 
 
@@ -30,7 +30,7 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     """The text."""
     blocks = [f"# {plain(report['title'])}", _INTERVALS]
     if report["warnings"]:
-        blocks += ["## Warnings", _listed(report["warnings"])]
+        blocks += ["## Warnings", markdown_list(report["warnings"])]
     for dataset in dict.fromkeys(table["dataset"] for table in report["tables"]):
         blocks.append(f"## {plain(dataset)}")
         for table in report["tables"]:
@@ -52,14 +52,15 @@ def plain(text: object) -> str:
     return _SPECIAL.sub(r"\\\1", line)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]], words: int = 1) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]], words: int = 1) -> str:
     """A table whose first so many columns are words and whose others are numbers."""
     rule = ["---"] * words + ["---:"] * (len(head) - words)
     lines = [map(plain, head), rule, *(map(plain, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _listed(lines: Iterable[str]) -> str:
+def markdown_list(lines: Iterable[str]) -> str:
+    """Each line as an item."""
     return "\n".join(f"- {plain(line)}" for line in lines)
 
 
@@ -76,7 +77,7 @@ def _scores(table: Mapping[str, Any]) -> Iterator[str]:
         if kinds := withheld_types(row):
             lines.append(f"Run {row['name']}: no numbers for {', '.join(kinds)}.")
     if lines:
-        yield _listed(lines)
+        yield markdown_list(lines)
     head, cells = [], []
     if table["aspect"] == "qa":
         head += [f"{kind} %, {judge}" for kind in types]
@@ -95,7 +96,9 @@ def _scores(table: Mapping[str, Any]) -> Iterator[str]:
         found += [number(row["macro"], 1)] if of_types else []
         words = [number(row["all"]["exact"], 1), number(row["all"]["f1"], 1)]
         rows.append([row["name"], seeds(row), *found, *words])
-    yield _table(["run", "seeds", *head, "exact match %, no judge", "token F1 %, no judge"], rows)
+    yield markdown_table(
+        ["run", "seeds", *head, "exact match %, no judge", "token F1 %, no judge"], rows
+    )
 
 
 def _five(five: Mapping[str, Any]) -> Iterator[str]:
@@ -106,7 +109,7 @@ def _five(five: Mapping[str, Any]) -> Iterator[str]:
         if row["missing"]
     ]
     if missing:
-        yield _listed(missing)
+        yield markdown_list(missing)
     judge, aspects = five["judge"], list(ASPECTS)
     head = [f"{name}, {judge}" for name in (*aspects, "mean of aspects", "mean over questions")]
     rows = []
@@ -118,7 +121,7 @@ def _five(five: Mapping[str, Any]) -> Iterator[str]:
         scores = [row["aspects"].get(name) for name in aspects]
         shown = [mean_score(score) if score else DASH for score in scores]
         rows.append([row["name"], seeds(row), *shown, *means])
-    yield _table(["run", "seeds", *head], rows)
+    yield markdown_table(["run", "seeds", *head], rows)
 
 
 def _published(report: Mapping[str, Any], dataset: str) -> Iterator[str]:
@@ -144,9 +147,9 @@ def _published(report: Mapping[str, Any], dataset: str) -> Iterator[str]:
         return
     mine, other = ("Table 2", "Table 1") if dataset in DATASETS else ("Table 1", "Table 2")
     yield f"### {plain(dataset)} in the paper's {mine}, as printed"
-    yield _table(["method", "LLM", *head], rows, words=2)
+    yield markdown_table(["method", "LLM", *head], rows, words=2)
     notes = [note for note in found["notes"] if not note.startswith(f"{other}:")]
-    yield _listed(notes)
+    yield markdown_list(notes)
 
 
 def _differences(report: Mapping[str, Any]) -> Iterator[str]:
@@ -170,7 +173,7 @@ def _differences(report: Mapping[str, Any]) -> Iterator[str]:
             "means: these videos cannot tell the two apart."
         )
         head = ["runs", "on", "type", "judge", "points of accuracy", "score", "questions"]
-        yield _table(head, rows, words=4)
+        yield markdown_table(head, rows, words=4)
     rows = [
         [
             f"{d['a']} \N{MINUS SIGN} {d['b']}",
@@ -184,7 +187,7 @@ def _differences(report: Mapping[str, Any]) -> Iterator[str]:
     ]
     if rows:
         yield "### Of the mean of the five aspects"
-        yield _table(["runs", "on", "judge", "mean of aspects"], rows, words=3)
+        yield markdown_table(["runs", "on", "judge", "mean of aspects"], rows, words=3)
 
 
 def _coverage(report: Mapping[str, Any]) -> Iterator[str]:
@@ -203,7 +206,7 @@ def _coverage(report: Mapping[str, Any]) -> Iterator[str]:
         for table in report["tables"]
         for row in table["rows"]
     ]
-    yield _table([*head, "contradictions"], rows, words=5)
+    yield markdown_table([*head, "contradictions"], rows, words=5)
 
 
 def _agreement(report: Mapping[str, Any]) -> Iterator[str]:
@@ -224,7 +227,9 @@ def _agreement(report: Mapping[str, Any]) -> Iterator[str]:
     if rows:
         yield "## Agreement of judges"
         head = ["run", "on", "first judge", "second judge", "judged by both", "same verdict %"]
-        yield _table([*head, "kappa", "Spearman", "score, first minus second"], rows, words=4)
+        yield markdown_table(
+            [*head, "kappa", "Spearman", "score, first minus second"], rows, words=4
+        )
 
 
 def _cost(report: Mapping[str, Any]) -> Iterator[str]:
@@ -239,10 +244,10 @@ def _cost(report: Mapping[str, Any]) -> Iterator[str]:
         before = [*who, *answering]
     head = ["run", "on", "judge", "answering, s", "new tokens", "cut off"]
     yield "## Cost"
-    yield _table([*head, "judge's prompt tokens", "judge's reply tokens"], rows, words=3)
+    yield markdown_table([*head, "judge's prompt tokens", "judge's reply tokens"], rows, words=3)
     stages = [[stage, number(value, 1)] for stage, value in report["seconds"].items()]
     if stages:
-        yield _table(["stage", "wall clock, s"], stages)
+        yield markdown_table(["stage", "wall clock, s"], stages)
 
 
 def _fingerprints(report: Mapping[str, Any]) -> Iterator[str]:
@@ -254,7 +259,7 @@ def _fingerprints(report: Mapping[str, Any]) -> Iterator[str]:
         "and judged by the same judges."
     )
     rows = list(report["fingerprints"].items())
-    yield _table(["of", "fingerprint or settings"], rows, words=2)
+    yield markdown_table(["of", "fingerprint or settings"], rows, words=2)
 
 
 def _counts(counts: Mapping[str, int]) -> str:

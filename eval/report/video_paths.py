@@ -23,10 +23,11 @@ def video_paths(
         return [None] * len(videos)
     planned = load_plan(store.path).latest()
     paths = [planned[video].path if video in planned else "" for video in videos]
-    return [_address(Path(path), folder) if path else None for path in paths]
+    return [address(Path(path), folder) if path else None for path in paths]
 
 
-def _address(path: Path, folder: Path) -> str | None:
+def address(path: Path, folder: Path) -> str | None:
+    """Where a page in `folder` finds a file; None where there is none now."""
     path = path.absolute()
     try:
         if not path.is_file():

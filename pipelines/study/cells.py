@@ -62,21 +62,27 @@ class Done:
     """The run's metrics.json."""
 
 
-def plan_cells(study: StudyConfig, bases: Mapping[str, BaseConfig], quick: bool) -> dict[Use, Cell]:
+def plan_cells(
+    study: StudyConfig,
+    bases: Mapping[str, BaseConfig],
+    quick: bool = False,
+    most: int | None = None,
+) -> dict[Use, Cell]:
     """Every use of every row, in the order of the recipe.
 
     Args:
         study: the recipe, with the tables that are wanted.
         bases: the family by name, the one that gives it its name first.
-        quick: two seeds of the first base in the quick budget (one where a row is not compared
-            by claims), scored on validation videos.
+        quick: one seed of the first base in the quick budget, scored on validation videos.
+        most: seeds of every row at the most, for bases that take days.
 
     Raises:
         ConfigError: a row's switches do not exist or exclude one another.
     """
     cells: dict[Use, Cell] = {}
+    recipe = load_recipe("experiments", "red-villm", TrainConfig)
     for table in study.tables:
-        seeds = (2 if table.claims else 1) if quick else table.seeds
+        seeds = 1 if quick else min(table.seeds, most or table.seeds)
         for name in list(bases)[: 1 if quick else table.bases]:
             base = bases[name]
             for row in table.rows:
@@ -84,7 +90,9 @@ def plan_cells(study: StudyConfig, bases: Mapping[str, BaseConfig], quick: bool)
                     for budget in _budgets(table, base, quick):
                         for seed in range(seeds):
                             use = Use(table.table, row.name, name, seed, budget, reading)
-                            cells[use] = _cell(use, table, row, base, next(iter(bases)), quick)
+                            cells[use] = _cell(use, table, row, base, next(iter(bases)), recipe)
+                            if quick:
+                                cells[use] = replace(cells[use], split="val")
     return cells
 
 
@@ -102,7 +110,12 @@ def pick_tables(study: StudyConfig, wanted: str) -> StudyConfig:
 
 
 def _cell(
-    use: Use, table: TableConfig, row: RowConfig, base: BaseConfig, family: str, quick: bool
+    use: Use,
+    table: TableConfig,
+    row: RowConfig,
+    base: BaseConfig,
+    family: str,
+    recipe: TrainConfig,
 ) -> Cell:
     where = f"table {table.table}, row {row.name}"
     switches: dict[str, Any] = {"features": "both", "temporal_module": "copy"} | row.switches
@@ -112,8 +125,7 @@ def _cell(
         built = ProjectorSwitches(**switches)
     except TypeError as error:
         raise ConfigError("no such switch", where=where, got=error) from error
-    config = load_recipe("experiments", "red-villm", TrainConfig)
-    config = replace(config, experiment=row.name, switches=built)
+    config = replace(recipe, experiment=row.name, switches=built)
     if row.untrained:  # whatever the seed and the budget, it is the same
         config = replace(config, epochs=0)
     else:
@@ -127,7 +139,7 @@ def _cell(
             epochs=round(budget.epochs / row.data),
         )
     frames = row.frames.get(family, row.frames.get("default", base.num_frames))
-    return Cell(config, use.base, frames, "val" if quick else table.split)
+    return Cell(config, use.base, frames, table.split)
 
 
 def _readings(table: TableConfig, base: BaseConfig) -> Sequence[str]:

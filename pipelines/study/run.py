@@ -7,31 +7,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Column, Table
 
 from eval.generate import GenerateConfig
 from eval.judges.base import Judge
+from eval.report.study.comparison import write_comparison_page
+from eval.report.study.page import write_study_page
 from extract.options import ExtractConfig
 from extract.run import extract_all
 from features.config import DatasetConfig
 from features.describe import load_base
 from features.errors import ConfigError
 from features.places import StorePath
-from features.recipes import load_recipe, recipe_path
-from features.store import read_spec
+from features.recipes import load_recipe, read_recipe, recipe_path
+from features.store import FeatureStore, read_spec
 from pipelines.demo_data import write_demo
 from pipelines.eval_jobs import benchmark_parts
 from pipelines.evaluation import Executor, Judging
 from pipelines.selection import annotated_ids
-from pipelines.study.cells import Cell, Use, pick_tables, plan_cells
+from pipelines.study.cells import QUICK, Cell, Done, Use, pick_tables, plan_cells
 from pipelines.study.freeze import base_facts, freeze, read_frozen, with_test_seed
 from pipelines.study.outcome import outcome, write_results
-from pipelines.study.recipe import load_study
+from pipelines.study.recipe import StudyConfig, load_study
 from pipelines.study.work import Part, Task, TaskMaker, do_tasks
 
 RESULTS = "results.json"
+COMPARED = {"shared (Video-ChatGPT's structure)": "shared", "RED-VILLM": "copy"}
+"""The rows of Table 4 that Figure 3 shows side by side."""
 ANSWERS = GenerateConfig()
 """As `eval` has it."""
 
@@ -52,6 +55,8 @@ class ExperimentsConfig:
     """Tables that are run, separated by blanks (`3 4 5`); all unless given."""
     quick: bool = False
     """A look within minutes: few seeds, short training, validation videos. No result."""
+    seeds: int | None = None
+    """Most seeds a row, for bases that train for days; fewer than six pairs decide no claim."""
     freeze: bool = False
     """Fix world, recipes and bases, which draws new test videos, and end."""
     features: str = "data/features"
@@ -85,6 +90,13 @@ class Study:
             *(["quick"] if options.quick else []),
         ]
         self.out = options.runs / "-".join(["experiments", *own])
+
+    @property
+    def budgets(self) -> list[str]:
+        """Those of the base, in the order of the first table; none in a quick study."""
+        base = next(iter(self.bases.values()))
+        wanted = self.whole.tables[0].budgets
+        return [] if self.options.quick else [name for name in wanted if name in base.budgets]
 
     @property
     def lock(self) -> Path:
@@ -128,12 +140,16 @@ class Study:
         write_demo(root, world)
         return lock
 
+    def cells(self, study: StudyConfig) -> dict[Use, Cell]:
+        """What has to be trained of a study."""
+        return plan_cells(study, self.bases, self.options.quick, self.options.seeds)
+
     def extract(self, cells: Mapping[Use, Cell]) -> dict[tuple[str, str, int], StorePath]:
         """A store for each (base, dataset, T), all T of a base in one pass."""
         stores: dict[tuple[str, str, int], StorePath] = {}
         datasets = {d.name: d for d in [self.dataset, *(d for d, _ in self.parts("test"))]}
         for name in dict.fromkeys(use.base for use in cells):
-            every = plan_cells(self.whole, self.bases, self.options.quick)
+            every = self.cells(self.whole)
             frames = sorted({c.num_frames for u, c in every.items() if u.base == name})
             config = ExtractConfig(
                 features=self.options.features, specs=" ".join(map(str, frames)), executor="auto"
@@ -157,16 +173,16 @@ class Study:
 
     def tasks(self, cells: Mapping[Use, Cell]) -> dict[Use, Task]:
         """What to do for each use; equal ones have one fingerprint."""
-        stores = self.extract(cells)
+        self.stores = self.extract(cells)
         make = TaskMaker(self.dataset, ANSWERS, self.judge.record.label, self.out / "cells")
         made = {}
         for use, cell in cells.items():
             base = self.bases[use.base]
             parts = [
-                Part(dataset, split, stores[use.base, dataset.name, cell.num_frames])
+                Part(dataset, split, self.stores[use.base, dataset.name, cell.num_frames])
                 for dataset, split in self.parts(cell.split)
             ]
-            store = stores[use.base, self.dataset.name, cell.num_frames]
+            store = self.stores[use.base, self.dataset.name, cell.num_frames]
             made[use] = make(cell, base, store, parts)
         return made
 
@@ -182,19 +198,42 @@ def experiments(options: ExperimentsConfig, judging: Judging, console: Console) 
         study.freeze()
         return 0
     lock = study.render()
-    tasks = study.tasks(plan_cells(study.wanted, study.bases, options.quick))
+    tasks = study.tasks(study.cells(study.wanted))
     once = {task.fingerprint: task for task in tasks.values()}
     done, failed = do_tasks(
         list(once.values()), study.judge, console, options.executor, options.workers
     )
     uses = {u: done[t.fingerprint] for u, t in tasks.items() if t.fingerprint in done}
-    record = outcome(study.wanted, uses, _facts(study, lock), _whys(study.why))
+    record = outcome(
+        study.wanted, uses, _facts(study, lock), _whys(study), budgets=frozenset(study.budgets)
+    )
     write_results(study.out / RESULTS, record)
+    page = write_study_page(record, study.out)
     console.print(_verdicts(record))
-    console.print(f"results: {study.out / RESULTS}")
+    console.print(f"results: {study.out / RESULTS}; page: {page}")
+    if beside := _compare(study, uses):
+        console.print(f"side by side: {beside}")
     if failed:
         console.print(f"[red]{failed} cells failed[/]: run the same command again")
     return 2 if failed else 0
+
+
+def _compare(study: Study, uses: Mapping[Use, Done]) -> Path | None:
+    """Figure 3: the baseline and RED-VILLM on drawn questions, if both were run."""
+    base, budget = next(iter(study.bases)), next(iter(study.budgets or QUICK))
+    wanted = {name: Use("4", row, base, 0, budget) for name, row in COMPARED.items()}
+    pair = [(name, uses[use]) for name, use in wanted.items() if use in uses]
+    if len(pair) < len(COMPARED):
+        return None
+    (_, baseline), _ = pair
+    store = FeatureStore.open(study.stores[base, study.dataset.name, baseline.cell.num_frames])
+    return write_comparison_page(
+        [(name, done.answers[0]) for name, done in pair],
+        baseline.judge,
+        store,
+        study.dataset.videos,
+        study.out / "comparison.html",
+    )
 
 
 def _facts(study: Study, lock: dict[str, Any] | None) -> dict[str, Any]:
@@ -215,10 +254,13 @@ def _facts(study: Study, lock: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _whys(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+def _whys(study: Study) -> dict[str, Any]:
+    """Of the tables that are wanted."""
+    if not study.why.is_file():
         return {}
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    tables = {table.table for table in study.wanted.tables}
+    found = read_recipe(study.why)
+    return {name: why for name, why in found.items() if name.split("/")[0] in tables}
 
 
 def _verdicts(record: Mapping[str, Any]) -> Table:

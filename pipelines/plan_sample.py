@@ -1,0 +1,245 @@
+"""The stages themselves on a sample, to learn which share of a machine's peak each reaches.
+
+Each stage is run on a small and a larger part of the sample; the difference tells what a unit
+takes, the rest what the stage takes before its first. On a CPU seconds are those of the processes
+and not of the wall, so that others on the machine disturb little.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from eval.folders import read_predictions
+from eval.generate import GenerateConfig, generate
+from extract.options import ExtractConfig
+from extract.run import extract
+from features.annotations import QASample, load_annotations
+from features.config import BaseConfig, DatasetConfig, SplitConfig
+from features.plan import find_videos
+from features.spec import ComputeDtype
+from features.store import FeatureStore
+from pipelines.demo_data import DemoDataConfig, write_demo
+from pipelines.plan_base import BaseShapes
+from pipelines.plan_data import questions_of, token_counter
+from pipelines.plan_machine import Machine
+from pipelines.plan_work import Prompted, answer_work, training_flops
+from train.options import TrainConfig, pick_budget
+from train.run import train
+from train.sources import TrainingData
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a plan is about."""
+
+    base: BaseConfig
+    """With the number of frames that is planned."""
+    dataset: DatasetConfig
+    shapes: BaseShapes
+    """Of the base."""
+    config: TrainConfig
+    """How it is trained."""
+    compute_dtype: ComputeDtype
+    """Of the ViT."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is run: small and larger."""
+
+    videos: tuple[int, int]
+    steps: tuple[int, int]
+    questions: tuple[int, int]
+
+
+SMALL = Sizes((32, 128), (10, 60), (32, 192))
+LARGE = Sizes((2, 8), (2, 6), (16, 48))
+"""For an LLM that takes its time."""
+
+
+def spent(device: str) -> float:
+    """Seconds so far: of this process and its finished children on a CPU, else of the wall."""
+    if device != "cpu":
+        return time.perf_counter()
+    who = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, who))
+
+
+def files_here(dataset: DatasetConfig) -> bool:
+    """Whether there are videos, and questions of a training and a test split about them."""
+    splits = [dataset.splits.get(name) for name in ("train", "test")]
+    there = all(
+        s and s.questions.is_file() and (not s.answers or s.answers.is_file()) for s in splits
+    )
+    return there and dataset.videos.is_dir() and bool(find_videos(dataset.videos))
+
+
+def measure_sample(machine: Machine, subject: Subject, sizes: Sizes, scratch: Path) -> Machine:
+    """The shares that the stages reach and what they take at the start, by running them.
+
+    Args:
+        machine: with its peaks.
+        subject: its base's weights are here; without the dataset's files the demo world is used.
+        sizes: of the samples.
+        scratch: where they go.
+    """
+    own = files_here(subject.dataset)
+    dataset = subject.dataset if own else _demo(scratch, sizes)
+    base, shapes, config = subject.base, subject.shapes, subject.config
+    sample, ids = _sample(dataset, scratch, sizes)
+    stages = _Stages(machine.device, replace(subject, dataset=sample), scratch)
+    tokens, _ = token_counter(base)
+    prompted = Prompted.of(shapes, config, base.num_frames, base.prompt)
+    starts, found = {}, {}
+
+    unit_s, starts["extract"] = _line(lambda n: stages.extract(ids[:n]), sizes.videos, len(ids))
+    images, decode_s, rate = stages.extracted
+    if machine.device == "cpu":  # the ViT shares the cores; on a GPU decoding goes on beside it
+        rate = images / max(unit_s - decode_s, 0.1 * unit_s)
+    found["extract"] = rate * shapes.frame_flops / machine.peak[subject.compute_dtype]
+
+    unit_s, starts["train"] = _line(stages.train, sizes.steps)
+    lessons = questions_of(sample, "train", tokens)
+    flops = training_flops(shapes, config, prompted, lessons) * pick_budget(config, base).batch_size
+    found["train"] = flops / (unit_s * machine.peak[machine.train_dtype])
+
+    asked = questions_of(sample, "test", tokens)
+    unit_s, starts["answer"] = _line(stages.answer, sizes.questions, asked.count)
+    sizes_ = max(stages.said, 1.0), GenerateConfig.batch_size, machine.answer_itemsize
+    work = answer_work(shapes, prompted, asked, *sizes_)
+    found["answer"] = work.least_seconds(machine) / asked.count / unit_s
+    measured = *machine.measured, *found, *(["beside"] if own else [])
+    beside = stages.beside
+    return replace(
+        machine,
+        extract=(found["extract"],) * 2,
+        train=(found["train"],) * 2,
+        answer=(found["answer"],) * 2,
+        beside=(beside, beside) if own else machine.beside,  # the demo's thumbnails are small
+        start_s=starts,
+        measured=measured,
+    )
+
+
+def _line(
+    run: Callable[[int], float], counts: tuple[int, int], most: int | None = None
+) -> tuple[float, float]:
+    """(seconds a unit, seconds before the first), from runs of two sizes behind one to warm up."""
+    low, high = (n if most is None else min(n, most) for n in counts)
+    run(1)  # imports, and everything's first time
+    first, second = run(low), run(high)
+    unit = max(second - first, 0.2 * second) / max(high - low, 1)
+    return unit, max(0.0, first - low * unit)
+
+
+class _Stages:
+    """The project's own stages on a part of the sample, each run in a place of its own."""
+
+    def __init__(self, device: str, subject: Subject, scratch: Path) -> None:
+        self._device, self._subject, self._scratch = device, subject, scratch
+        self._runs = 0
+        self._store: Any = None
+        self._trained: Any = None
+        self.extracted = (0.0, 0.0, 0.0)
+        """Of the last extraction: images and CPU seconds of decoding a video, images/s alone."""
+        self.beside = 0.0
+        """Bytes beside a video's features in the last store."""
+        self.said = 0.0
+        """Mean tokens of the last answers."""
+
+    def extract(self, ids: list[str]) -> float:
+        """Seconds of extracting these videos."""
+        dtype = self._subject.compute_dtype
+        config = ExtractConfig(self._new(), compute_dtype=dtype, executor="serial")
+        start = spent(self._device)
+        summary = extract(config, self._subject.base, self._subject.dataset, ids)
+        seconds = spent(self._device) - start
+        self._store, run = summary.store, summary.run
+        store = FeatureStore(summary.store)
+        each = self._subject.shapes.feature_bytes(store.spec.num_frames)
+        self.beside = store_bytes(Path(str(summary.store))) / len(ids) - each
+        if run is not None:
+            rate = run.images_per_s_alone
+            self.extracted = run.images / len(ids), run.decode_cpu_s / len(ids), rate
+        return seconds
+
+    def train(self, steps: int) -> float:
+        """Seconds of so many steps."""
+        subject = self._subject
+        config = replace(subject.config, runs=self._new(), max_steps=steps, epochs=10**6)
+        start = spent(self._device)
+        self._trained = train(config, subject.base, TrainingData(subject.dataset, self._store))
+        return spent(self._device) - start
+
+    def answer(self, count: int) -> float:
+        """Seconds of answering so many questions."""
+        dataset, base = self._subject.dataset, self._subject.base
+        samples = load_annotations(dataset.splits["test"])[:count]
+        part = _write(self._new(), dataset, {"test": samples})
+        start = spent(self._device)
+        store = FeatureStore(self._store)
+        folder = generate(GenerateConfig(resume=False), base, part, self._trained, store)
+        seconds = spent(self._device) - start
+        said = [row["num_tokens"] or 0 for row in read_predictions(folder)]
+        self.said = fmean(said)
+        return seconds
+
+    def _new(self) -> Path:
+        self._runs += 1
+        folder = self._scratch / f"run-{self._runs}"
+        folder.mkdir()
+        return folder
+
+
+def store_bytes(folder: Path) -> int:
+    """Of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _sample(dataset: DatasetConfig, scratch: Path, sizes: Sizes) -> tuple[DatasetConfig, list[str]]:
+    """Some of the videos and their questions: half for training, half to answer."""
+    files = find_videos(dataset.videos)
+    half, splits, ids = sizes.videos[1] // 2, {}, []
+    for name in ("train", "test"):
+        samples = [s for s in load_annotations(dataset.splits[name]) if s.video_id in files]
+        known = sorted({sample.video_id for sample in samples})
+        chosen = np.random.default_rng(0).permutation(known)[:half].tolist()
+        splits[name] = [sample for sample in samples if sample.video_id in set(chosen)]
+        ids += [i for i in chosen if i not in ids]
+    folder = scratch / "sample"
+    folder.mkdir()
+    return _write(folder, dataset, splits), np.random.default_rng(1).permutation(ids).tolist()
+
+
+def _write(
+    folder: Path, dataset: DatasetConfig, splits: dict[str, list[QASample]]
+) -> DatasetConfig:
+    """A dataset of these questions."""
+    configs = {}
+    for name, samples in splits.items():
+        path = folder / f"{name}.jsonl"
+        rows = [
+            {"video": s.video_id, "question": s.question, "answer": s.answer, "split": name}
+            for s in samples
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        configs[name] = SplitConfig("jsonl", path, part=name)
+    return DatasetConfig("sample", dataset.videos, configs)
+
+
+def _demo(scratch: Path, sizes: Sizes) -> DatasetConfig:
+    """The demo world, in so many videos."""
+    root, half = scratch / "demo", sizes.videos[1] // 2
+    write_demo(root, DemoDataConfig(half, 1, half, seed=1))
+    train = SplitConfig("videoinstruct", root / "train.json")
+    test = SplitConfig("qa-pairs", root / "test_q.json", root / "test_a.json", id_prefix="v_")
+    return DatasetConfig("demo-sample", root / "videos", {"train": train, "test": test})

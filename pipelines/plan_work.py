@@ -1,0 +1,249 @@
+"""What each stage does, in FLOPs, bytes and tokens, and the hours that it takes on a machine.
+
+extraction  frames = videos x T; FLOPs = frames x FLOPs of an image (plan_base.frame_flops). A video
+            is decoded where its frames are: from the key frame before each of them, or all of it
+            where key frames are further apart than frames. Store = videos x (T + N) x D numbers,
+            and thumbnails and records beside them.
+training    tokens = prompt + video + question + answer, a question; FLOPs = 4 P a token, 5.5 P with
+            activation checkpointing, 4 V H an answer token, and attention (train/flops.py); times
+            questions x epochs.
+answering   a video's prefix passes through the LLM once for all questions about it, each question
+            once, each token of an answer once: 2 P a token, 2 V H a token answered. A decoding step
+            reads all weights for up to `batch_size` questions, and all keys and values.
+hours       FLOPs / (peak x share); for decoding steps the longer of that and bytes / (bandwidth x
+            share).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from rich.filesize import decimal
+
+from features.config import Budget
+from features.prompts import template_of
+from pipelines.plan_base import BaseShapes
+from pipelines.plan_data import Questions, Videos
+from pipelines.plan_machine import Machine, Range, between, digits
+from train.flops import StepWork
+from train.frozen import CHECKPOINT_ABOVE
+from train.options import TrainConfig
+from train.packing import visible_pairs
+
+NONE = Range()
+_FPS = 30.0
+_GOP = (60.0, 250.0)
+"""Frames from one key frame to the next, of web video."""
+_PIXELS = (640 * 360.0, 1280 * 720.0)
+"""Of a frame of web video."""
+WEB_VIDEO = (
+    "web video",
+    f"{_FPS:g} frames/s, 360p to 720p, key frames every {_GOP[0]:g} to {_GOP[1]:g} frames",
+    "assumed",
+)
+LONGEST = 2.0
+"""The longest answer of a batch over the mean one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage: what it takes."""
+
+    stage: str
+    how: str
+    """The formula with its numbers."""
+    gpu_s: Range = NONE
+    cpu_s: Range = NONE
+    disk: Range = NONE
+    """Bytes written and kept."""
+    network: Range = NONE
+    """Bytes read from elsewhere."""
+    tokens: Range = NONE
+    """Of judges: to read and to write."""
+    money: Range | None = None
+    """Of judges and GPU-hours, where prices are known."""
+
+
+def on_device(machine: Machine, seconds: Range, cpu: Range = NONE) -> dict[str, Range]:
+    """Arithmetic in GPU-seconds, or in CPU-seconds where there is no GPU; `cpu` besides."""
+    if machine.device == "cpu":
+        return {"cpu_s": seconds + cpu}
+    return {"gpu_s": seconds, "cpu_s": cpu}
+
+
+def decoded_frames(seconds: float, num_frames: int, gop: float) -> float:
+    """Frames that must be decoded to get T spread evenly over a video.
+
+    With a stride of s frames and key frames every g: behind the last chosen frame the decoder
+    goes on, unless a key frame lies between (probability s / g), from which it needs s / 2 on
+    average; where s > g it always starts from one, and needs (g + 1) / 2.
+    """
+    total = seconds * _FPS
+    stride = total / max(1.0, min(num_frames, total))
+    each = (gop + 1) / 2 if stride >= gop else stride * (1 - stride / (2 * gop))
+    return min(total, num_frames * max(1.0, each))
+
+
+def extraction(
+    name: str, shapes: BaseShapes, videos: Videos, num_frames: int, dtype: str, machine: Machine
+) -> Row:
+    """See the head of this file."""
+    frames = videos.count * num_frames
+    vit = Range.of(frames * shapes.frame_flops / machine.peak[dtype]).over(machine.extract)
+    if videos.decode_s is not None:
+        decoding = Range.of(videos.count * videos.decode_s)
+        how = f"{videos.decode_s:.3g} s to decode one, measured on a sample"
+    else:
+        low, high = sorted(decoded_frames(videos.seconds, num_frames, gop) for gop in _GOP)
+        decoded = Range(low * _PIXELS[0], high * _PIXELS[1]) * videos.count
+        chosen = Range(*_PIXELS) * frames
+        decoding = decoded.over(machine.decode_pixels) + chosen.over(machine.frame_pixels)
+        how = f"{low:,.0f} to {high:,.0f} frames of 360p to 720p decoded of each"
+    decoding += Range.of(machine.start_s.get("extract", 0.0))
+    beside = Range(*machine.beside) * videos.count
+    gflop = digits(shapes.frame_flops / 1e9, 4)
+    reading = videos.nbytes.over(machine.network) * (1 / 3600)
+    return Row(
+        f"extract {name}",
+        f"{videos.count:,} videos x {num_frames} frames x {gflop} GFLOP in {dtype}; {how}; "
+        f"store {shapes.feature_bytes(num_frames):,} bytes a video + thumbnails; "
+        f"{between(reading)} h to read the videos",
+        **on_device(machine, vit, decoding),
+        disk=Range.of(float(videos.count * shapes.feature_bytes(num_frames))) + beside,
+        network=videos.nbytes,
+    )
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """Token counts that all questions of a plan share."""
+
+    video: int
+    template: float
+    """Tokens of the prompt template."""
+
+    @classmethod
+    def of(cls, shapes: BaseShapes, config: TrainConfig, num_frames: int, prompt: str) -> Prompted:
+        """Of a base's prompt and switches; a template's tokens are estimated by its words."""
+        words = template_of(prompt).replace("{question}", " ").replace("<image>", " ").split()
+        return cls(shapes.video_tokens(config.switches, num_frames), 1.5 * len(words))
+
+
+def question_work(prompted: Prompted, asked: Questions, questions_per_row: int = 1) -> StepWork:
+    """What one training question makes of tokens, answer tokens and pairs, on average.
+
+    Questions that share a row share the tokens of their video.
+    """
+    shared, own = prompted.video, prompted.template + asked.question + asked.answer + 1
+    row = questions_per_row
+    segments = np.repeat(np.arange(row + 1), [shared, *[round(own)] * row])
+    answers = asked.answer + 1
+    return StepWork(shared / row + own, answers, visible_pairs(segments) / row, 1.0)
+
+
+def training_flops(
+    shapes: BaseShapes, config: TrainConfig, prompted: Prompted, asked: Questions
+) -> float:
+    """FLOPs of one question."""
+    choice = config.activation_checkpointing
+    large = shapes.llm.step_weights > CHECKPOINT_ABOVE
+    again = choice == "on" or (choice == "auto" and large)
+    return shapes.llm.flops(question_work(prompted, asked, config.questions_per_row), again)
+
+
+def training(
+    shapes: BaseShapes,
+    config: TrainConfig,
+    budget: Budget,
+    prompted: Prompted,
+    asked: Questions,
+    num_frames: int,
+    machine: Machine,
+) -> Row:
+    """See the head of this file."""
+    steps = asked.count * budget.epochs // budget.batch_size
+    if config.max_steps is not None:
+        steps = min(steps, config.max_steps)
+    questions = steps * budget.batch_size
+    flops = training_flops(shapes, config, prompted, asked)
+    peak = machine.peak[machine.train_dtype]
+    seconds = Range.of(questions * flops / peak).over(machine.train)
+    work = question_work(prompted, asked, config.questions_per_row)
+    # What does not fit the cache is read for every question.
+    whole, each = asked.videos, shapes.feature_bytes(num_frames)
+    kept = min(whole, config.cache_bytes // (2 * each))
+    read = (kept + (1 - kept / whole) * questions) * each
+    return Row(
+        "train",
+        f"{questions:,} questions ({steps:,} steps of {budget.batch_size}) x "
+        f"{digits(flops / 1e12, 3)} TFLOP ({work.tokens:,.0f} tokens, of them {prompted.video} of "
+        f"video); reads {decimal(round(read))} of features",
+        **on_device(machine, seconds, Range.of(machine.start_s.get("train", 0.0))),
+    )
+
+
+@dataclass(frozen=True)
+class AnswerWork:
+    """FLOPs and bytes of answering a split."""
+
+    prefill: float
+    """FLOPs of prefixes and questions."""
+    decoding: float
+    """FLOPs of the answers' tokens."""
+    read: float
+    """Bytes that the decoding steps read."""
+
+    def least_seconds(self, machine: Machine) -> float:
+        """Time at the whole of peak and bandwidth."""
+        peak = machine.peak[machine.answer_dtype]
+        return self.prefill / peak + max(self.decoding / peak, self.read / machine.bandwidth)
+
+
+def answer_work(
+    shapes: BaseShapes,
+    prompted: Prompted,
+    asked: Questions,
+    said: float,
+    batch_size: int,
+    itemsize: int,
+) -> AnswerWork:
+    """What answering a split takes.
+
+    Args:
+        shapes: of the base.
+        prompted: video and template.
+        asked: the split.
+        said: mean tokens of an answer.
+        batch_size: questions decoded together.
+        itemsize: bytes of a weight.
+    """
+    llm, prompts = shapes.llm, asked.count * asked.wordings
+    own, video = prompted.template + asked.question, prompted.video
+    prefix = StepWork(video, 0, video * (video + 1) / 2, 0)
+    rest = StepWork(own, 1, own * video + own * (own + 1) / 2, 1)
+    context = video + own + said / 2
+    spoken = StepWork(said, said, said * context, 1)
+    steps = prompts / min(batch_size, prompts) * said * LONGEST
+    # A cache holds a video once for the questions about it that are decoded together.
+    together = min(batch_size, max(1.0, prompts / asked.videos))
+    cached = 2 * llm.layers * llm.attention_width * (video / together + own + said / 2)
+    read = steps * llm.step_weights + prompts * said * cached
+    return AnswerWork(
+        asked.videos * llm.forward(prefix) + prompts * llm.forward(rest),
+        prompts * llm.forward(spoken),
+        itemsize * read,
+    )
+
+
+def answering(name: str, work: AnswerWork, asked: Questions, said: float, machine: Machine) -> Row:
+    """See the head of this file."""
+    seconds = Range.of(work.least_seconds(machine)).over(machine.answer)
+    return Row(
+        f"answer {name} {asked.split}",
+        f"{asked.count * asked.wordings:,} prompts about {asked.videos:,} videos: "
+        f"{digits(work.prefill / 1e15, 3)} PFLOP to read; {said:,.0f} tokens each: "
+        f"{digits(work.decoding / 1e15, 3)} PFLOP and {decimal(round(work.read))} of weights "
+        f"and caches",
+        **on_device(machine, seconds, Range.of(machine.start_s.get("answer", 0.0))),
+    )
