@@ -323,8 +323,8 @@ def write_vcgbench(path: Path, samples: Sequence[QASample]) -> None:
     """
     rows = []
     for s in samples:
-        pair = s.question2 is not None
-        asked = {"Q1": s.question, "Q2": s.question2} if pair else {"Q": s.question}
+        two = {"Q1": s.question, "Q2": s.question2 or ""}
+        asked = {"Q": s.question} if s.question2 is None else two
         rows.append({**asked, "A": s.answer, "video_name": s.video_id})
     _write_json(path, rows)
 

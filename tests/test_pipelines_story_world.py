@@ -133,7 +133,7 @@ def test_wordings_are_distinct_and_text_is_short_and_of_the_vocabulary() -> None
 @pytest.mark.parametrize(("part", "bound"), [("temporal", 0.3), ("generic", 0.05)])
 def test_a_blind_guess_stays_low(part: str, bound: float) -> None:
     rng = np.random.default_rng(5)
-    exams = [ask for story in stories(5, 3000) for ask in story_world.exam(story, rng, 2)]
+    exams = [ask for story in stories(5, 1500) for ask in story_world.exam(story, rng, 2)]
     asks = [ask for name, ask, _ in exams if name == part]
     half = len(asks) // 2
     known: defaultdict[str, Counter[str]] = defaultdict(Counter)
