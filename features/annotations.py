@@ -315,6 +315,20 @@ def write_qa_pairs(
     _write_json(answers, replies)
 
 
+def write_vcgbench(path: Path, samples: Sequence[QASample]) -> None:
+    """Write a file of the generative benchmark.
+
+    It has the form of `consistency_qa.json` where questions have a second wording, else that of
+    `generic_qa.json` and `temporal_qa.json`.
+    """
+    rows = []
+    for s in samples:
+        two = {"Q1": s.question, "Q2": s.question2 or ""}
+        asked = {"Q": s.question} if s.question2 is None else two
+        rows.append({**asked, "A": s.answer, "video_name": s.video_id})
+    _write_json(path, rows)
+
+
 def _write_json(path: Path, rows: list[dict[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

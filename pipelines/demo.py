@@ -24,6 +24,7 @@ from eval.scores import MIN_COVERAGE
 from extract.options import ExtractConfig
 from extract.run import extract
 from features.config import BaseConfig, DatasetConfig
+from features.errors import ConfigError
 from features.recipes import load_recipe
 from features.store import FeatureStore
 from pipelines.demo_data import DemoDataConfig, write_demo
@@ -82,7 +83,13 @@ def demo(config: DemoConfig, console: Console) -> Path:
     """Render, extract, train, evaluate, report; returns the report's folder.
 
     Every stage reuses what is there already and says so.
+
+    Raises:
+        ConfigError: data of another world.
     """
+    if config.data.world != "demo":
+        do = "make experiments STUDY=stories"
+        raise ConfigError("the demo's base knows one world", got=config.data.world, do=do)
     where = Selection(features=config.features, runs=config.runs)
     base, dataset = where.load_base(), where.load_dataset()
     clock = Stopwatch(console)

@@ -1,7 +1,8 @@
-"""The demo world as a dataset: real H.264 files and annotations in the real sets' file formats.
+"""A world as a dataset: real H.264 files and annotations in the real sets' file formats.
 
 Training questions are written as VideoInstruct-100K has them, validation and test questions as
-ActivityNet-QA has them, so that the demo takes the very path a real dataset takes.
+ActivityNet-QA or (the stories world) the generative benchmark has them, so that a world takes the
+very path a real dataset takes.
 """
 
 from __future__ import annotations
@@ -21,15 +22,12 @@ from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import track
 
-from features.annotations import QASample, write_qa_pairs, write_videoinstruct
+from features.annotations import QASample, write_qa_pairs, write_vcgbench, write_videoinstruct
 from features.spec import canonical_json
-from pipelines import world, world_text
+from pipelines import world
+from pipelines.worlds import WORLDS, WorldName
 
 SPLITS = ("train", "val", "test")
-WORLD_DIGEST = hashlib.sha256(
-    b"".join(Path(str(module.__file__)).read_bytes() for module in (world, world_text))
-).hexdigest()
-"""Of the code that decides what is rendered: another world gives other videos, with other ids."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,8 @@ class DemoDataConfig:
     test_videos: int = 300
     """Test videos: scored once."""
     questions: int = 2
-    """Temporal questions a video, and as many spatial ones."""
+    """Temporal questions a video, and as many spatial ones (of the stories world's tests: pairs of
+    wordings); its captions are asked once each."""
     size: int = 64
     """Side of a frame, in pixels."""
     fps: int = 8
@@ -52,6 +51,8 @@ class DemoDataConfig:
     """Seed of the worlds; train, val and test draw from streams of their own."""
     test_seed: int | None = None
     """Seed of the test videos alone, where they are to be others than the demo's."""
+    world: WorldName = "demo"
+    """What the videos are drawn from."""
 
     def seed_of(self, split: str) -> int:
         """Whose stream a split draws from."""
@@ -64,8 +65,9 @@ def write_demo(root: Path, config: DemoDataConfig) -> bool:
     The manifest is written last, so its existence means completion; videos that a killed run
     finished are kept.
     """
+    of = WORLDS[config.world]
     manifest = root / "manifest.json"
-    content = canonical_json({"world": WORLD_DIGEST, **_said(config)})
+    content = canonical_json({**_said(config), "world": of.digest})
     if manifest.is_file() and manifest.read_text(encoding="utf-8") == content:
         return False
     manifest.unlink(missing_ok=True)
@@ -74,6 +76,8 @@ def write_demo(root: Path, config: DemoDataConfig) -> bool:
         samples = list(_render_split(root / "videos", split, config))
         if split == "train":
             write_videoinstruct(root / "train.json", samples)
+        elif of.exam is not None:
+            _write_exam(root, split, samples)
         elif samples:
             write_qa_pairs(root / f"{split}_q.json", root / f"{split}_a.json", samples, "v_")
     manifest.write_text(content, encoding="utf-8")
@@ -85,25 +89,42 @@ def _said(config: DemoDataConfig) -> dict[str, Any]:
     return {name: value for name, value in asdict(config).items() if value is not None}
 
 
+def _write_exam(root: Path, split: str, samples: list[QASample]) -> None:
+    """Write the generative benchmark's three files, those of validation with a name of their own.
+
+    A sample's type is the file that it belongs to.
+    """
+    for part in sorted({sample.type for sample in samples}):
+        name = f"{part}_qa.json" if split == "test" else f"{split}_{part}_qa.json"
+        write_vcgbench(root / name, [sample for sample in samples if sample.type == part])
+
+
 def _render_split(folder: Path, split: str, config: DemoDataConfig) -> Iterator[QASample]:
     """Write one split's videos and yield its questions."""
+    of = WORLDS[config.world]
     count = getattr(config, f"{split}_videos")
     quiet = not Console().is_terminal
     for index in track(range(count), f"render {split}", transient=True, disable=quiet):
         rng = np.random.default_rng([config.seed_of(split), SPLITS.index(split), index])
         video_id = demo_video_id(split, index, config)
-        story = world.sample_story(rng)
+        story = of.sample_story(rng)
         path = folder / f"{video_id}.mp4"
         if not path.is_file():
             encode_video(path, world.render(story, size=config.size), config.fps)
-        for number, qa in enumerate(world.qa(story, rng, config.questions, config.questions)):
+        if split != "train" and of.exam is not None:
+            asks = of.exam(story, rng, config.questions)
+        else:
+            short = of.qa(story, rng, config.questions, config.questions)
+            asks = [(qa.type, qa, None) for qa in short + of.captions(story, rng, True)]
+        for number, (kind, qa, second) in enumerate(asks):
             sample_id = f"{video_id}_{number}"
-            yield QASample(sample_id, video_id, qa.question, qa.answer, type=qa.type)
+            yield QASample(sample_id, video_id, qa.question, qa.answer, kind, second)
 
 
 def demo_video_id(split: str, index: int, config: DemoDataConfig) -> str:
     """An id of the form the real sets have: `v_` and 11 characters, unique by split and world."""
-    text = json.dumps([WORLD_DIGEST, config.seed_of(split), config.size, config.fps, split, index])
+    seed, digest = config.seed_of(split), WORLDS[config.world].digest
+    text = json.dumps([digest, seed, config.size, config.fps, split, index])
     return "v_" + base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()[:11]
 
 

@@ -12,11 +12,15 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from pipelines import world, world_text
 from pipelines.mini import MiniConfig, make_mini
 from pipelines.mini.align import plant, ridge
+from pipelines.mini.gates import overlap
+from pipelines.mini.joint import sample_images
 from pipelines.mini.language import Level, Reader, Row, sample_text
 from pipelines.mini.save import make_model, make_tokenizer
 from pipelines.mini.vit import patch_labels, preprocess
+from pipelines.worlds import STORIES
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "mini"
+STORIES_BASE = SHIPPED.with_name("mini-stories")
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +96,70 @@ def test_same_seed_trains_the_same_base(tmp_path: Path) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_shipped_base_is_small_and_complete() -> None:
-    files = [path for path in SHIPPED.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 12e6
+def test_defaults_draw_what_they_drew_when_the_shipped_base_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the stages' generators stood after so many steps before there were other worlds."""
+    real, made = np.random.default_rng, {}
+
+    def generator(seed: list[int]) -> np.random.Generator:
+        return made.setdefault(tuple(seed), real(seed))
+
+    monkeypatch.setattr(np.random, "default_rng", generator)
+    make_mini(MiniConfig(tmp_path / "base", 0, 2, 3, 30, 4, gate_videos=3))
+    states = {stage: repr(rng.bit_generator.state).encode() for (_, stage), rng in made.items()}
+    assert {n: hashlib.sha256(state).hexdigest()[:16] for n, state in states.items()} == {
+        1: "5dc04325882d0984",
+        2: "122db5eb5b72bd96",
+        3: "333c9e617d47f87a",
+        4: "32fef3c7d8295116",
+        5: "a020abd2d6433e88",
+    }
+    said = (tmp_path / "base" / "README.md").read_text()
+    assert said.split("## Held-out accuracy")[0].count("--out assets/mini --seed 0") == 1
+    assert "stories" not in said.split("## Training")[0]
+
+
+def test_a_base_of_the_stories_world_is_gated_by_its_captions_too(tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    gates = make_mini(MiniConfig(folder, 0, 1, 1, 20, 3, gate_videos=2, world="stories"))
+    assert {name for name in gates if "caption" in name} == {
+        f"{stream} {what} on videos"
+        for stream in ("untuned", "least squares", "true states")
+        for what in ("captions", "caption F1")
+    }
+    assert all(0 <= value <= 100 for value in gates.values())
+    card = (folder / "README.md").read_text()
+    assert "python -m pipelines mini --world stories --out assets/mini-stories --seed 0" in card
+    processor = LlavaProcessor.from_pretrained(folder)
+    assert set(STORIES.vocabulary()) <= set(processor.tokenizer.get_vocab())
+
+
+def test_a_free_reply_is_what_greedy_generation_says(reader: Reader) -> None:
+    rng = np.random.default_rng(3)
+    rows = [sample_text(reader, rng, Level()) for _ in range(2)]
+    asks = [(row, ask) for row in rows for ask in row.asks]
+    for (row, ask), reply in zip(asks, reader.reply(rows), strict=True):
+        told = torch.cat(
+            [
+                reader.embeddings(torch.tensor(reader.ids("<s> USER:"))),
+                row.prefix,
+                reader.embeddings(torch.tensor(reader.ids(f"{ask.question} ASSISTANT:"))),
+            ]
+        )[None]
+        mask = torch.ones(told.shape[:2], dtype=torch.long)
+        ids = reader.model.generate(
+            inputs_embeds=told, attention_mask=mask, max_new_tokens=8, do_sample=False
+        )[0]
+        names = {index: word for word, index in reader.vocab.items()}
+        words = [names[i] for i in ids.tolist()]
+        assert reply.split() == words[: words.index("</s>") if "</s>" in words else None]
+
+
+@pytest.mark.parametrize("folder", [SHIPPED, STORIES_BASE], ids=["mini", "mini-stories"])
+def test_shipped_bases_are_small_and_complete(folder: Path) -> None:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 6e6
     assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
 
 
@@ -113,3 +178,13 @@ def test_shipped_base_answers_questions_about_images(processor: LlavaProcessor) 
     replies = processor.batch_decode(output, skip_special_tokens=True)
     right = [reply == ask.answer for reply, ask in zip(replies, asks, strict=True)]
     assert np.mean(right) >= 0.84
+
+
+def test_the_stories_base_describes_what_it_is_told() -> None:
+    """From the true states of a story and a still of it, as the third gate of captions has it."""
+    tokenizer = LlavaProcessor.from_pretrained(STORIES_BASE).tokenizer
+    model = LlavaForConditionalGeneration.from_pretrained(STORIES_BASE)
+    reader, rng = Reader(model, tokenizer, STORIES), np.random.default_rng(8)
+    rows = sample_images(reader, 60, rng, told=True)
+    captions = [Row(row.prefix, row.asks[-3:]) for row in rows]
+    assert overlap(reader, captions) >= 75

@@ -18,9 +18,11 @@ import yaml
 from features.config import BaseConfig
 from features.describe import load_base
 from features.errors import ConfigError
+from pipelines.experiment import load_experiment
 from pipelines.study.cells import Use, pick_tables, plan_cells
 from pipelines.study.freeze import freeze, read_frozen
 from pipelines.study.recipe import StudyConfig, load_study
+from train.options import TrainConfig
 
 STUDY = {
     "name": "small",
@@ -65,6 +67,7 @@ STUDY = {
         },
     ],
 }
+START = load_experiment("red-villm").part(TrainConfig)
 CELLS = 2 * 2 * 2 + 1 + 1
 """Table 4, the few frames of Table 6 (its eight are Table 4's), the untuned base once."""
 
@@ -121,7 +124,7 @@ def test_every_cell_is_run_once_and_every_use_is_in_the_results(ran: Path) -> No
     assert {cell["asked"] for cell in record["cells"]} == {24}
     (claim,) = record["claims"]
     assert claim["n"] == 4
-    assert claim["verdict"] == "undecided", "four pairs cannot decide"
+    assert claim["p"] >= 0.125, "four pairs cannot come below"
     assert record["frozen"]["test_seed"] != 2024
 
 
@@ -182,7 +185,7 @@ def stamps(folder: Path) -> dict[Path, int]:
 def test_the_papers_study_is_planned_with_equal_rows_alike() -> None:
     study = load_study("paper")
     bases = {name: load_base(name) for name in study.families["mini"]}
-    cells = plan_cells(study, bases)
+    cells = plan_cells(study, bases, START)
 
     def cell(table: str, row: str, **more: Any) -> Any:
         use = Use(table, row, "mini", 0, "long")
@@ -201,7 +204,7 @@ def test_the_papers_study_is_planned_with_equal_rows_alike() -> None:
     assert (small.data, small.epochs) == (0.0625, 16 * whole.epochs)
     untuned = {c.config.seed for use, c in cells.items() if use.row == "untuned base"}
     assert untuned == {0}
-    assert len(plan_cells(pick_tables(study, "learning-rate"), bases)) == 15
+    assert len(plan_cells(pick_tables(study, "learning-rate"), bases, START)) == 15
     with pytest.raises(ConfigError, match="did you mean controls"):
         pick_tables(study, "control")
 
@@ -209,7 +212,7 @@ def test_the_papers_study_is_planned_with_equal_rows_alike() -> None:
 def test_a_7b_takes_its_own_frames_and_a_resampler_is_read_in_two_ways() -> None:
     study = load_study("paper")
     qwen = replace(load_base("qwen-vl"), layout="qwen-vl")
-    cells = plan_cells(study, {"qwen-vl": qwen})
+    cells = plan_cells(study, {"qwen-vl": qwen}, START)
     table6 = {use: cell for use, cell in cells.items() if use.table == "6"}
     assert {cell.num_frames for cell in table6.values()} == {50, 75, 100, 150, 200}
     assert {use.reading for use in table6} == {"A", "B"}
@@ -218,7 +221,7 @@ def test_a_7b_takes_its_own_frames_and_a_resampler_is_read_in_two_ways() -> None
     grids = {cell.config.switches.resampler for use, cell in table6.items() if use.reading == "B"}
     assert grids == {"resampler-grid"}
     llava = replace(load_base("llava-1.5-7b"), layout="llava-hf")
-    assert {use.reading for use in plan_cells(study, {"llava": llava})} == {""}
+    assert {use.reading for use in plan_cells(study, {"llava": llava}, START)} == {""}
 
 
 def test_what_is_frozen_must_be_committed_where_there_is_git(

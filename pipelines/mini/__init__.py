@@ -23,6 +23,7 @@ from pipelines.mini.language import Reader, train_language
 from pipelines.mini.optim import Fit
 from pipelines.mini.save import make_model, make_tokenizer, save_base
 from pipelines.mini.vit import train_vit
+from pipelines.worlds import WORLDS, WorldName
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class MiniConfig:
     """Stage 5, fresh videos and stills behind the held-out accuracies."""
     threads: int = 1
     """Torch threads: more of them change the last bits, and thereby the base."""
+    world: WorldName = "demo"
+    """What it is trained on: the demo's world, or the harder one of captions and paraphrases."""
 
 
 def make_mini(config: MiniConfig) -> dict[str, float]:
@@ -59,7 +62,7 @@ def make_mini(config: MiniConfig) -> dict[str, float]:
     finally:
         torch.set_num_threads(threads)
     minutes = (time.monotonic() - started) / 60
-    card = make_card(gates, config.seed, minutes)
+    card = make_card(gates, WORLDS[config.world], config.seed, minutes)
     save_base(reader.model, tokenizer, card, config.out)
     print_gates(gates)
     return gates
@@ -67,10 +70,11 @@ def make_mini(config: MiniConfig) -> dict[str, float]:
 
 def _train(config: MiniConfig) -> tuple[Reader, Any]:
     """Runs the stages; each draws from a generator of its own."""
-    tokenizer = make_tokenizer()
-    reader = Reader(make_model(tokenizer), tokenizer)
+    of = WORLDS[config.world]
+    tokenizer = make_tokenizer(of)
+    reader = Reader(make_model(tokenizer, of), tokenizer, of)
     rngs = [np.random.default_rng([config.seed, stage]) for stage in range(1, 5)]
-    train_vit(reader.model, Fit(config.vit_steps, batch=48), rngs[0])
+    train_vit(reader.model, Fit(config.vit_steps, batch=48), rngs[0], of)
     train_language(reader, Fit(config.language_steps, batch=16), rngs[1])
     align(reader, config.align_scenes, rngs[2])
     train_joint(reader, Fit(config.joint_steps, batch=16), rngs[3])

@@ -42,7 +42,7 @@ def plant(projector: Any, weight: Tensor, bias: Tensor) -> None:
 @torch.no_grad()
 def align(reader: Reader, num_scenes: int, rng: np.random.Generator) -> None:
     """Regresses the summed embeddings of every patch's words (`.` for background) and plants it."""
-    scenes = [sample_scene(rng) for _ in range(num_scenes)]
+    scenes = [sample_scene(rng, reader.world) for _ in range(num_scenes)]
     labels = np.concatenate([patch_labels(scene) for scene in scenes])
     words = [
         {f[i - 1]: 1.0 for f, i in zip(FACETS, label, strict=True)} if label[0] else {".": 1.0}

@@ -25,17 +25,18 @@ def sample_images(reader: Reader, count: int, rng: np.random.Generator, told: bo
 
     The latter is the form that a video takes: time steps first, then patches.
     """
-    stories = [world.sample_story(rng) for _ in range(count)]
+    stories = [reader.world.sample_story(rng) for _ in range(count)]
     scenes = [story.scene_at(int(rng.integers(world.NUM_FRAMES))) for story in stories]
     images = look(reader, scenes, rng)
     if not told:
         return [
-            Row(image, ask_scene(scene, rng)) for image, scene in zip(images, scenes, strict=True)
+            Row(image, ask_scene(reader.world, scene, rng))
+            for image, scene in zip(images, scenes, strict=True)
         ]
     return [
         Row(
             torch.cat([reader.embed(bag(reader, tell(story, rng, Level())), rng), image]),
-            world.qa(story, rng, 3, 3),
+            reader.world.qa(story, rng, 3, 3) + reader.world.captions(story, rng, True),
         )
         for image, story in zip(images, stories, strict=True)
     ]

@@ -7,7 +7,7 @@ embeddings. A *story* has one row a time step: `then` plus the words of everythi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from pipelines import world
 from pipelines.mini.optim import Fit, fit
+from pipelines.worlds import DEMO, World
 
 Prefix = NDArray[np.float32]
 _NOISE = 0.3
@@ -34,10 +35,15 @@ class Row:
 
 
 class Reader:
-    """A LLaVA with its tokenizer, asked in its prompt format about prefixes at `<image>`."""
+    """A LLaVA with its tokenizer and world, asked in its prompt about prefixes at `<image>`."""
 
-    def __init__(self, model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast):
-        self.model, self.vocab = model, tokenizer.get_vocab()
+    def __init__(
+        self,
+        model: LlavaForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        of: World = DEMO,
+    ):
+        self.model, self.vocab, self.world = model, tokenizer.get_vocab(), of
         self.embeddings: Any = model.get_input_embeddings()
 
     def ids(self, text: str) -> list[int]:
@@ -106,6 +112,29 @@ class Reader:
         exact = [all(right[a : b + 1]) for a, b in zip(starts, ends, strict=True)]
         return F.cross_entropy(scores, wanted), torch.tensor(exact)
 
+    def reply(self, rows: list[Row]) -> list[str]:
+        """Returns the likeliest words, one after the other, in answer to all asks in turn."""
+        names = {index: word for word, index in self.vocab.items()}
+        answers = [""] * sum(len(row.asks) for row in rows)
+        open_ones = set(range(len(answers)))
+        for _ in range(self.world.max_new_tokens):
+            said = iter(answers)
+            told = [
+                Row(row.prefix, [replace(ask, answer=next(said)) for ask in row.asks])
+                for row in rows
+            ]
+            embeds, mask, positions, labels = self.pack(told)
+            logits = self.model(
+                inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
+            ).logits
+            row, end = (labels == self.vocab["</s>"]).nonzero(as_tuple=True)
+            for number, token in enumerate(logits[row, end - 1].argmax(-1).tolist()):
+                if names[token] == "</s>":
+                    open_ones.discard(number)
+                elif number in open_ones:
+                    answers[number] = f"{answers[number]} {names[token]}".strip()
+        return answers
+
 
 def bag(reader: Reader, rows: list[dict[str, float]]) -> Prefix:
     """Returns the weight matrix of rows of weighted concepts, float32 (S, vocabulary)."""
@@ -167,26 +196,26 @@ def tell(story: world.Story, rng: np.random.Generator, level: Level) -> list[dic
     return story_steps(story, int(8 * 4 ** (level.spread * rng.triangular(-1, 0, 1))), loud)
 
 
-def ask_scene(scene: world.Scene, rng: np.random.Generator) -> list[world.QA]:
+def ask_scene(of: World, scene: world.Scene, rng: np.random.Generator) -> list[world.QA]:
     """Asks about a still; the caption teaches fast which words belong together."""
-    return [world.caption(scene), *world.scene_qa(scene, rng, 5)]
+    return [world.caption(scene), *of.scene_qa(scene, rng, 5)]
 
 
 def sample_text(reader: Reader, rng: np.random.Generator, level: Level) -> Row:
     """Draws a scene list or a story, three stories in ten in plain words."""
-    story = world.sample_story(rng)
+    story = reader.world.sample_story(rng)
     while rng.random() < 0.7 and not {"moves", "changes"} & set(story.events):
-        story = world.sample_story(rng)  # colours and cells take longest to learn
+        story = reader.world.sample_story(rng)  # colours and cells take longest to learn
     if rng.random() < level.lists:
         scene = story.scene_at(int(rng.integers(world.NUM_FRAMES)))
         if rng.random() > level.statics:
             scene = world.Scene(scene.things[-1:], scene.shade)
-        rows, asks = scene_list(scene, rng), ask_scene(scene, rng)
+        rows, asks = scene_list(scene, rng), ask_scene(reader.world, scene, rng)
     else:
         rows = tell(story, rng, level)
         if rng.random() < 0.3:
             rows = spell(rows)
-        asks = world.qa(story, rng, 5, 0)
+        asks = reader.world.qa(story, rng, 5, 0) + reader.world.captions(story, rng, False)
     return Row(reader.embed(bag(reader, rows), rng), asks)
 
 

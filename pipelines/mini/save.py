@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from pipelines import world_text
+from pipelines.worlds import DEMO, World
 
 IMAGE_SIZE = 32
 PATCH_SIZE = 8
@@ -26,9 +26,9 @@ NUM_PATCHES = (IMAGE_SIZE // PATCH_SIZE) ** 2
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Builds the word-level tokenizer of the world's language; it puts `<s>` first, as Llama's."""
-    words = [*SPECIAL_TOKENS, "USER:", "ASSISTANT:", *world_text.vocabulary()]
+def make_tokenizer(of: World = DEMO) -> PreTrainedTokenizerFast:
+    """Builds the word-level tokenizer of a world's language; it puts `<s>` first, as Llama's."""
+    words = [*SPECIAL_TOKENS, "USER:", "ASSISTANT:", *of.vocabulary()]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.post_processor = processors.TemplateProcessing(
@@ -48,7 +48,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
+def make_model(
+    tokenizer: PreTrainedTokenizerFast, of: World = DEMO
+) -> LlavaForConditionalGeneration:
     """Builds the untrained LLaVA in float32; seed torch before."""
     vision = CLIPVisionConfig(
         hidden_size=96,
@@ -89,7 +91,9 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenerat
         **tokens,
     )
     model = LlavaForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(**tokens, max_new_tokens=8)  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        **tokens, max_new_tokens=of.max_new_tokens
+    )
     # A wider spread than the usual 0.02, or the places are learnt late.
     tower: Any = model.model.vision_tower
     tower = getattr(tower, "vision_model", tower)  # older releases nest it

@@ -14,6 +14,7 @@ from transformers import LlavaForConditionalGeneration
 from pipelines import world
 from pipelines.mini.optim import Fit, fit
 from pipelines.mini.save import IMAGE_SIZE, NUM_PATCHES, PATCH_SIZE
+from pipelines.worlds import World
 
 FACETS = (tuple(world.COLOURS), world.SHAPES, tuple(world.CELLS), ("small", "big"))
 """What there is to say of an object, in the order of `Thing.concepts`."""
@@ -23,9 +24,9 @@ _VISIBLE = 0.12
 """Share of a patch that an object must fill to be its label."""
 
 
-def sample_scene(rng: np.random.Generator) -> world.Scene:
+def sample_scene(rng: np.random.Generator, of: World) -> world.Scene:
     """Draws a story's frame, or half of the time one object at any place and of any size."""
-    story = world.sample_story(rng)
+    story = of.sample_story(rng)
     if rng.random() < 0.5:
         return story.scene_at(int(rng.integers(world.NUM_FRAMES)))
     shape, colour = str(rng.choice(world.SHAPES)), str(rng.choice(list(world.COLOURS)))
@@ -75,14 +76,16 @@ def encode(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
     return patches
 
 
-def train_vit(model: LlavaForConditionalGeneration, plan: Fit, rng: np.random.Generator) -> None:
+def train_vit(
+    model: LlavaForConditionalGeneration, plan: Fit, rng: np.random.Generator, of: World
+) -> None:
     """Trains the tower in place; the heads on its last two layers are thrown away."""
     sizes = [len(facet) + 1 for facet in FACETS]
     tower: Any = model.model.vision_tower
     heads = nn.ModuleList(nn.Linear(tower.config.hidden_size, sum(sizes)) for _ in range(2))
 
     def loss() -> Tensor:
-        scenes = [sample_scene(rng) for _ in range(plan.batch)]
+        scenes = [sample_scene(rng, of) for _ in range(plan.batch)]
         labels = torch.from_numpy(np.stack([patch_labels(scene) for scene in scenes]))
         states = tower(photograph(scenes, rng), output_hidden_states=True).hidden_states[-2:]
         total = torch.zeros(())

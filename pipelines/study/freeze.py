@@ -25,9 +25,10 @@ from features.durable import file_sha256, replace_json
 from features.errors import ConfigError, few
 from features.recipes import load_recipe
 from features.spec import SCHEMA_VERSION, canonical_json
-from pipelines.demo_data import WORLD_DIGEST, DemoDataConfig
+from pipelines.demo_data import DemoDataConfig
 from pipelines.study.claims import rule
 from pipelines.study.recipe import ClaimConfig, RowConfig, StudyConfig, TableConfig
+from pipelines.worlds import WORLDS
 from train.options import TrainConfig
 
 
@@ -96,7 +97,7 @@ def base_facts(bases: Mapping[str, BaseConfig]) -> dict[str, str]:
 def _content(study: StudyConfig, bases: Mapping[str, BaseConfig], judge: str) -> dict[str, Any]:
     """Everything that a result could be steered by, as digests."""
     return {
-        "world": WORLD_DIGEST,
+        "world": WORLDS[(study.render or DemoDataConfig()).world].digest,
         "study": _digest(_said(study)),
         "recipe": _digest(_said(load_recipe("experiments", "red-villm", TrainConfig))),
         "bases": {name: _digest(_said(base)) for name, base in bases.items()},
