@@ -22,7 +22,7 @@ from train.checkpoint import find_projectors, read_projector_config
 ALIASES = {"tgif-frameqa": "tgif-qa"}
 """Benchmarks that are known by another name than their dataset's recipe."""
 NOT_ASKED = ("train", "val")
-"""Splits that a benchmark does not consist of unless they are named."""
+"""Beginnings of splits that a benchmark does not consist of unless they are named."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def pick_splits(dataset: DatasetConfig, wanted: str) -> list[str]:
     elif "test" in dataset.splits:
         names = ["test"]
     else:
-        names = [name for name in dataset.splits if name not in NOT_ASKED]
+        names = [name for name in dataset.splits if not name.startswith(NOT_ASKED)]
     for name in names:
         find_split(dataset, name)
     return names

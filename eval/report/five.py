@@ -37,11 +37,12 @@ def make_five(
         order: names of all runs, in the order of rows.
         compare: names (a, b) whose paired differences a - b of the mean of aspects are reported.
     """
-    found: dict[tuple[str, str], dict[Aspect, tuple[PartResults, Mapping[str, Any]]]] = {}
+    found: dict[tuple[str, str, bool], dict[Aspect, tuple[PartResults, Mapping[str, Any]]]] = {}
     of_part = {(one.part.dataset, one.part.split): one for one in parts}
     for table in tables:
         part = of_part[table["dataset"], table["split"]]
-        aspects = found.setdefault((table["dataset"], table["judge_slug"]), {})
+        choosing = table["split"].startswith("val")  # never mixed with what is scored once
+        aspects = found.setdefault((table["dataset"], table["judge_slug"], choosing), {})
         aspects.setdefault(table["aspect"], (part, table))
     return [
         _five({aspect: aspects[aspect] for aspect in FIVE}, order, compare)

@@ -30,6 +30,9 @@ from pipelines.study.recipe import load_study
 from pipelines.study.work import Part, Task, TaskMaker
 from train.options import TrainConfig
 
+OFFLINE = "offline-em-f1-2"
+"""The judge whose studies need not name theirs."""
+
 
 @dataclass(frozen=True)
 class ExperimentsConfig:
@@ -92,14 +95,14 @@ class Study:
     @property
     def out(self) -> Path:
         """Folder of this study on this base, dataset and benchmarks, with this judge."""
-        options, recipe = self.options, self.recipe
+        options, recipe, judge = self.options, self.recipe, self.judge.record
         own = {
             "study": (recipe.name, "paper"),
             "base": (self.family, recipe.base),
             "dataset": (self.dataset.name, recipe.dataset),
             "benchmarks": (options.benchmarks or "", ""),
             "experiment": (options.experiment, "red-villm"),
-            "judge": (self.judge.record.slug, "offline-em-f1-2"),
+            "judge": ("" if judge.label == OFFLINE else judge.slug, ""),
             "quick": ("quick" if options.quick else "", ""),
         }
         names = [escape_name(name) for name, usual in own.values() if name != usual]
