@@ -19,29 +19,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from rich.filesize import decimal
 
-from features.config import Budget
+from eval.generate import GenerateConfig
+from features.config import BaseConfig, Budget
 from features.prompts import template_of
 from pipelines.plan_base import BaseShapes
 from pipelines.plan_data import Questions, Videos
-from pipelines.plan_machine import Machine, Range, between, digits
+from pipelines.plan_machine import NONE, Machine, Range, between, digits, size
 from train.flops import StepWork
 from train.frozen import CHECKPOINT_ABOVE
 from train.options import TrainConfig
 from train.packing import visible_pairs
 
-NONE = Range()
 _FPS = 30.0
 _GOP = (60.0, 250.0)
 """Frames from one key frame to the next, of web video."""
 _PIXELS = (640 * 360.0, 1280 * 720.0)
 """Of a frame of web video."""
-WEB_VIDEO = (
-    "web video",
-    f"{_FPS:g} frames/s, 360p to 720p, key frames every {_GOP[0]:g} to {_GOP[1]:g} frames",
-    "assumed",
-)
+WEB_VIDEO = f"{_FPS:g} frames/s, 360p to 720p, key frames every {_GOP[0]:g} to {_GOP[1]:g} frames"
 LONGEST = 2.0
 """The longest answer of a batch over the mean one."""
 
@@ -65,8 +60,9 @@ class Row:
     """Of judges and GPU-hours, where prices are known."""
 
 
-def on_device(machine: Machine, seconds: Range, cpu: Range = NONE) -> dict[str, Range]:
+def _on_device(machine: Machine, stage: str, seconds: Range, cpu: Range = NONE) -> dict[str, Range]:
     """Arithmetic in GPU-seconds, or in CPU-seconds where there is no GPU; `cpu` besides."""
+    cpu += Range.of(machine.start_s.get(stage, 0.0))
     if machine.device == "cpu":
         return {"cpu_s": seconds + cpu}
     return {"gpu_s": seconds, "cpu_s": cpu}
@@ -100,7 +96,6 @@ def extraction(
         chosen = Range(*_PIXELS) * frames
         decoding = decoded.over(machine.decode_pixels) + chosen.over(machine.frame_pixels)
         how = f"{low:,.0f} to {high:,.0f} frames of 360p to 720p decoded of each"
-    decoding += Range.of(machine.start_s.get("extract", 0.0))
     beside = Range(*machine.beside) * videos.count
     gflop = digits(shapes.frame_flops / 1e9, 4)
     reading = videos.nbytes.over(machine.network) * (1 / 3600)
@@ -109,7 +104,7 @@ def extraction(
         f"{videos.count:,} videos x {num_frames} frames x {gflop} GFLOP in {dtype}; {how}; "
         f"store {shapes.feature_bytes(num_frames):,} bytes a video + thumbnails; "
         f"{between(reading)} h to read the videos",
-        **on_device(machine, vit, decoding),
+        **_on_device(machine, "extract", vit, decoding),
         disk=Range.of(float(videos.count * shapes.feature_bytes(num_frames))) + beside,
         network=videos.nbytes,
     )
@@ -124,10 +119,11 @@ class Prompted:
     """Tokens of the prompt template."""
 
     @classmethod
-    def of(cls, shapes: BaseShapes, config: TrainConfig, num_frames: int, prompt: str) -> Prompted:
+    def of(cls, shapes: BaseShapes, config: TrainConfig, base: BaseConfig) -> Prompted:
         """Of a base's prompt and switches; a template's tokens are estimated by its words."""
-        words = template_of(prompt).replace("{question}", " ").replace("<image>", " ").split()
-        return cls(shapes.video_tokens(config.switches, num_frames), 1.5 * len(words))
+        template = template_of(base.prompt)
+        words = template.replace("{question}", " ").replace("<image>", " ").split()
+        return cls(shapes.video_tokens(config.switches, base.num_frames), 1.5 * len(words))
 
 
 def question_work(prompted: Prompted, asked: Questions, questions_per_row: int = 1) -> StepWork:
@@ -158,7 +154,6 @@ def training(
     budget: Budget,
     prompted: Prompted,
     asked: Questions,
-    num_frames: int,
     machine: Machine,
 ) -> Row:
     """See the head of this file."""
@@ -167,19 +162,15 @@ def training(
         steps = min(steps, config.max_steps)
     questions = steps * budget.batch_size
     flops = training_flops(shapes, config, prompted, asked)
-    peak = machine.peak[machine.train_dtype]
+    peak = machine.peak[machine.llm_dtype]
     seconds = Range.of(questions * flops / peak).over(machine.train)
     work = question_work(prompted, asked, config.questions_per_row)
-    # What does not fit the cache is read for every question.
-    whole, each = asked.videos, shapes.feature_bytes(num_frames)
-    kept = min(whole, config.cache_bytes // (2 * each))
-    read = (kept + (1 - kept / whole) * questions) * each
     return Row(
         "train",
         f"{questions:,} questions ({steps:,} steps of {budget.batch_size}) x "
         f"{digits(flops / 1e12, 3)} TFLOP ({work.tokens:,.0f} tokens, of them {prompted.video} of "
-        f"video); reads {decimal(round(read))} of features",
-        **on_device(machine, seconds, Range.of(machine.start_s.get("train", 0.0))),
+        "video)",
+        **_on_device(machine, "train", seconds),
     )
 
 
@@ -196,43 +187,29 @@ class AnswerWork:
 
     def least_seconds(self, machine: Machine) -> float:
         """Time at the whole of peak and bandwidth."""
-        peak = machine.peak[machine.answer_dtype]
+        peak = machine.peak[machine.llm_dtype]
         return self.prefill / peak + max(self.decoding / peak, self.read / machine.bandwidth)
 
 
 def answer_work(
-    shapes: BaseShapes,
-    prompted: Prompted,
-    asked: Questions,
-    said: float,
-    batch_size: int,
-    itemsize: int,
+    shapes: BaseShapes, prompted: Prompted, asked: Questions, said: float, machine: Machine
 ) -> AnswerWork:
-    """What answering a split takes.
-
-    Args:
-        shapes: of the base.
-        prompted: video and template.
-        asked: the split.
-        said: mean tokens of an answer.
-        batch_size: questions decoded together.
-        itemsize: bytes of a weight.
-    """
+    """What answering a split takes; `said` is the mean number of tokens of an answer."""
     llm, prompts = shapes.llm, asked.count * asked.wordings
     own, video = prompted.template + asked.question, prompted.video
     prefix = StepWork(video, 0, video * (video + 1) / 2, 0)
     rest = StepWork(own, 1, own * video + own * (own + 1) / 2, 1)
     context = video + own + said / 2
     spoken = StepWork(said, said, said * context, 1)
-    steps = prompts / min(batch_size, prompts) * said * LONGEST
+    steps = prompts / min(GenerateConfig.batch_size, prompts) * said * LONGEST
     # A cache holds a video once for the questions about it that are decoded together.
-    together = min(batch_size, max(1.0, prompts / asked.videos))
+    together = min(GenerateConfig.batch_size, max(1.0, prompts / asked.videos))
     cached = 2 * llm.layers * llm.attention_width * (video / together + own + said / 2)
     read = steps * llm.step_weights + prompts * said * cached
     return AnswerWork(
         asked.videos * llm.forward(prefix) + prompts * llm.forward(rest),
         prompts * llm.forward(spoken),
-        itemsize * read,
+        (4 if machine.device == "cpu" else 2) * read,
     )
 
 
@@ -243,7 +220,7 @@ def answering(name: str, work: AnswerWork, asked: Questions, said: float, machin
         f"answer {name} {asked.split}",
         f"{asked.count * asked.wordings:,} prompts about {asked.videos:,} videos: "
         f"{digits(work.prefill / 1e15, 3)} PFLOP to read; {said:,.0f} tokens each: "
-        f"{digits(work.decoding / 1e15, 3)} PFLOP and {decimal(round(work.read))} of weights "
+        f"{digits(work.decoding / 1e15, 3)} PFLOP and {size(work.read)} of weights "
         f"and caches",
-        **on_device(machine, seconds, Range.of(machine.start_s.get("answer", 0.0))),
+        **_on_device(machine, "answer", seconds),
     )
