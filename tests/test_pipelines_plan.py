@@ -25,7 +25,7 @@ from features.errors import ConfigError
 from features.recipes import load_recipe
 from pipelines import plan_sample
 from pipelines.__main__ import main
-from pipelines.plan import PlanConfig, make_plan
+from pipelines.plan import PlanConfig, make_plan, plan
 from pipelines.plan_base import BaseShapes, shapes_of
 from pipelines.plan_data import Questions, Videos, questions_of, videos_of
 from pipelines.plan_judge import judging
@@ -340,14 +340,14 @@ def test_80_columns_hold_every_number_and_every_name(
     monkeypatch.setenv("COLUMNS", "80")
     mine = yaml.safe_load((plan_recipes() / "a100.yaml").read_text()) | {"price": 20.0}
     Path("mine.yaml").write_text(yaml.safe_dump(mine))
-    args = ["plan", "--dataset", "activitynet", "--base", "qwen-vl", "--hardware", "mine.yaml"]
-    args += ["--benchmarks", "activitynet vcgbench:consistency msrvtt-qa:test"]
-    assert main([*args, "--json", "plan.json"]) == 0
+    where = Selection(base="qwen-vl", dataset="activitynet")
+    tests = "activitynet vcgbench:consistency msrvtt-qa:test"
+    config = PlanConfig(benchmarks=tests, hardware="mine.yaml")
+    record = plan(where, config, Console(soft_wrap=True)).record()
     shown = capsys.readouterr().out
     assert "…" not in shown
     lines = shown.splitlines()
     assert max(map(len, lines)) <= 80
-    record = json.loads(Path("plan.json").read_text())
     names = ("gpu_hours", "cpu_hours", "disk_bytes", "network_bytes", "judge_tokens", "cost")
     for row in [*record["rows"], record["total"]]:
         gpu, cpu, *rest = (Range(*(row[name] or (0.0, 0.0))) for name in names)
