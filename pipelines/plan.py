@@ -26,19 +26,19 @@ from pipelines.plan_base import BaseShapes, local_checkpoint, shapes_of
 from pipelines.plan_data import Questions, Videos, questions_of, token_counter, videos_of
 from pipelines.plan_judge import judging
 from pipelines.plan_machine import NONE, Machine, Range, between, size
-from pipelines.plan_sample import Subject, decode_seconds, measure_here
+from pipelines.plan_sample import decode_seconds, measure_here
 from pipelines.plan_work import (
     LONGEST,
     WEB_VIDEO,
-    Prompted,
     Row,
+    Subject,
     answer_work,
     answering,
     extraction,
     training,
 )
 from pipelines.selection import Selection
-from train.options import TrainConfig, pick_budget
+from train.options import TrainConfig
 
 NOT_MODELLED = (
     "starting processes and importing libraries (5 to 20 s a command)",
@@ -149,17 +149,16 @@ def make_plan(where: Selection, config: PlanConfig, console: Console) -> Plan:
         raise ConfigError("a plan downloads nothing", got=where.base, do=do)
     base, dataset = where.load_base(), where.load_dataset()
     base = replace(base, num_frames=where.num_frames or base.num_frames)
-    shapes, dtype = shapes_of(base), config.compute_dtype
     trained = load_experiment(config.experiment).part(TrainConfig)
+    subject = Subject(base, shapes_of(base), trained, config.compute_dtype)
     if config.hardware == "here":
-        machine = measure_here(Subject(base, dataset, shapes, trained, dtype))
+        machine = measure_here(subject, dataset)
     else:
         machine = load_recipe("hardware", config.hardware, Machine)
     tokens, counted = token_counter(base)
     parts = benchmark_parts(config.benchmarks) or [(dataset, s) for s in pick_splits(dataset, "")]
     lessons = questions_of(dataset, "train", tokens)
     asked = [(each.name, questions_of(each, split, tokens)) for each, split in parts]
-    prompted = Prompted.of(shapes, trained, base)
     said = config.answer_tokens or lessons.answer
     sources: dict[str, Videos] = {}
     for each in (dataset, *(each for each, _ in parts if each.name != dataset.name)):
@@ -170,26 +169,25 @@ def make_plan(where: Selection, config: PlanConfig, console: Console) -> Plan:
             with console.status(f"decoding a sample of {each.name}"):
                 seconds = decode_seconds(base, each)
         sources[each.name] = replace(videos, decode_s=seconds)
-    rows = [_weights(base, shapes)]
-    for name, videos in sources.items():
-        rows.append(extraction(name, shapes, videos, base.num_frames, dtype, machine))
-    budget = pick_budget(trained, base)
-    rows.append(training(shapes, trained, budget, prompted, lessons, machine))
+    rows = [_weights(base, subject.shapes)]
+    rows += [extraction(name, subject, videos, machine) for name, videos in sources.items()]
+    rows.append(training(subject, lessons, machine))
     for name, split in asked:
-        work = answer_work(shapes, prompted, split, said, machine)
+        work = answer_work(subject, split, said, machine)
         rows.append(answering(name, work, split, said, machine))
     for name in config.judge.split():
         judge = load_recipe("judges", name, JudgeConfig)
         rows.append(judging(name, judge, [split for _, split in asked], said))
+    billions = subject.shapes.llm.step_weights / 1e9
     told = (
-        *_of_machine(machine, dtype),
+        *_of_machine(machine, config.compute_dtype),
         *_of_data(sources, lessons, counted),
         (
             "tokens of the model's answers",
             f"{said:.3g}; the longest of a batch {LONGEST:g} x as long",
             "given" if config.answer_tokens else "as the training answers",
         ),
-        ("weights of the LLM", f"{shapes.llm.step_weights / 1e9:,.3g} B", shapes.source),
+        ("weights of the LLM", f"{billions:,.3g} B", subject.shapes.source),
     )
     facts = {"base": base.name, "dataset": dataset.name, "experiment": trained.experiment}
     priced = tuple(_priced(row, machine) for row in rows)

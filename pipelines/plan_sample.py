@@ -37,28 +37,12 @@ from features.plan import find_videos
 from features.spec import ComputeDtype
 from features.store import FeatureStore
 from pipelines.demo_data import DemoDataConfig, write_demo
-from pipelines.plan_base import BaseShapes
 from pipelines.plan_data import is_here, questions_of, token_counter
 from pipelines.plan_machine import Machine
-from pipelines.plan_work import Prompted, answer_work, training_flops
-from train.options import TrainConfig, pick_budget
+from pipelines.plan_work import Subject, answer_work, training_flops
+from train.options import pick_budget
 from train.run import train
 from train.sources import TrainingData
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a plan is about."""
-
-    base: BaseConfig
-    """With the number of frames that is planned."""
-    dataset: DatasetConfig
-    shapes: BaseShapes
-    """Of the base."""
-    config: TrainConfig
-    """How it is trained."""
-    compute_dtype: ComputeDtype
-    """Of the ViT."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +59,8 @@ LARGE = Sizes((2, 8), (2, 6), (16, 48))
 """For an LLM that takes its time."""
 
 
-def measure_here(subject: Subject) -> Machine:
-    """This machine, measured with the subject's own base, switches, and videos if they are here."""
+def measure_here(subject: Subject, dataset: DatasetConfig) -> Machine:
+    """This machine, measured with the subject's base and switches, and videos that are here."""
     with (
         tempfile.TemporaryDirectory(prefix="red-villm-plan-") as scratch,
         Console(stderr=True).status("measuring this machine (about a minute)"),
@@ -86,7 +70,7 @@ def measure_here(subject: Subject) -> Machine:
         if not subject.shapes.here:
             return machine
         small = 2 * subject.shapes.llm.step_weights < SMALL_MODEL
-        return measure_sample(machine, subject, SMALL if small else LARGE, Path(scratch))
+        return measure_sample(machine, subject, dataset, SMALL if small else LARGE, Path(scratch))
 
 
 def _peaks(dtype: ComputeDtype) -> Machine:
@@ -140,38 +124,40 @@ def files_here(dataset: DatasetConfig) -> bool:
     )
 
 
-def measure_sample(machine: Machine, subject: Subject, sizes: Sizes, scratch: Path) -> Machine:
+def measure_sample(
+    machine: Machine, subject: Subject, dataset: DatasetConfig, sizes: Sizes, scratch: Path
+) -> Machine:
     """The shares that the stages reach and what they take at the start, by running them.
 
     Args:
         machine: with its peaks.
-        subject: its base's weights are here; without the dataset's files the demo world is used.
+        subject: its base's weights are here.
+        dataset: without its files the demo world is used.
         sizes: of the samples.
         scratch: where they go.
     """
-    own = files_here(subject.dataset)
-    dataset = subject.dataset if own else _demo(scratch, sizes)
-    base, shapes, config = subject.base, subject.shapes, subject.config
-    sample, ids = _sample(dataset, scratch, sizes)
-    stages = _Stages(machine.device, replace(subject, dataset=sample), scratch)
-    tokens, _ = token_counter(base)
-    prompted = Prompted.of(shapes, config, base)
+    own = files_here(dataset)
+    sample, ids = _sample(dataset if own else _demo(scratch, sizes), scratch, sizes)
+    stages = _Stages(machine.device, subject, sample, scratch)
+    tokens, _ = token_counter(subject.base)
     starts, found = {}, {}
 
     unit_s, starts["extract"] = _line(lambda n: stages.extract(ids[:n]), sizes.videos, len(ids))
     images, decode_s, rate = stages.extracted
     if machine.device == "cpu":  # the ViT shares the cores; on a GPU decoding goes on beside it
         rate = images / max(unit_s - decode_s, 0.1 * unit_s)
-    found["extract"] = rate * shapes.frame_flops / machine.peak[subject.compute_dtype]
+    found["extract"] = rate * subject.shapes.frame_flops / machine.peak[subject.compute_dtype]
 
     unit_s, starts["train"] = _line(stages.train, sizes.steps)
     lessons = questions_of(sample, "train", tokens)
-    flops = training_flops(shapes, config, prompted, lessons) * pick_budget(config, base).batch_size
-    found["train"] = flops / (unit_s * machine.peak[machine.llm_dtype])
+    batch_size = pick_budget(subject.config, subject.base).batch_size
+    found["train"] = (
+        training_flops(subject, lessons) * batch_size / (unit_s * machine.peak[machine.llm_dtype])
+    )
 
     asked = questions_of(sample, "test", tokens)
     unit_s, starts["answer"] = _line(stages.answer, sizes.questions, asked.count)
-    work = answer_work(shapes, prompted, asked, max(stages.said, 1.0), machine)
+    work = answer_work(subject, asked, max(stages.said, 1.0), machine)
     found["answer"] = work.least_seconds(machine) / asked.count / unit_s
     # The demo's videos and thumbnails are small; and a few videos say less than one of each size.
     beside = {"beside": (stages.beside, stages.beside)} if own else {}
@@ -199,8 +185,11 @@ def _line(
 class _Stages:
     """The project's own stages on a part of the sample, each run in a place of its own."""
 
-    def __init__(self, device: str, subject: Subject, scratch: Path) -> None:
+    def __init__(
+        self, device: str, subject: Subject, dataset: DatasetConfig, scratch: Path
+    ) -> None:
         self._device, self._subject, self._scratch = device, subject, scratch
+        self._dataset = dataset
         self._runs = 0
         self._store: Any = None
         self._trained: Any = None
@@ -216,7 +205,7 @@ class _Stages:
         dtype = self._subject.compute_dtype
         config = ExtractConfig(self._new(), compute_dtype=dtype, executor="serial")
         start = spent(self._device)
-        summary = extract(config, self._subject.base, self._subject.dataset, ids)
+        summary = extract(config, self._subject.base, self._dataset, ids)
         seconds = spent(self._device) - start
         self._store, run = summary.store, summary.run
         each = self._subject.shapes.feature_bytes(FeatureStore(summary.store).spec.num_frames)
@@ -231,12 +220,12 @@ class _Stages:
         subject = self._subject
         config = replace(subject.config, runs=self._new(), max_steps=steps, epochs=10**6)
         start = spent(self._device)
-        self._trained = train(config, subject.base, TrainingData(subject.dataset, self._store))
+        self._trained = train(config, subject.base, TrainingData(self._dataset, self._store))
         return spent(self._device) - start
 
     def answer(self, count: int) -> float:
         """Seconds of answering so many questions."""
-        dataset, base = self._subject.dataset, self._subject.base
+        dataset, base = self._dataset, self._subject.base
         samples = load_annotations(dataset.splits["test"])[:count]
         part = _write(self._new(), dataset, {"test": samples})
         start = spent(self._device)

@@ -21,14 +21,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.generate import GenerateConfig
-from features.config import BaseConfig, Budget
+from features.config import BaseConfig
 from features.prompts import template_of
+from features.spec import ComputeDtype
 from pipelines.plan_base import BaseShapes
 from pipelines.plan_data import Questions, Videos
 from pipelines.plan_machine import NONE, Machine, Range, between, digits, size
 from train.flops import StepWork
 from train.frozen import CHECKPOINT_ABOVE
-from train.options import TrainConfig
+from train.options import TrainConfig, pick_budget
 from train.packing import visible_pairs
 
 _FPS = 30.0
@@ -39,6 +40,30 @@ _PIXELS = (640 * 360.0, 1280 * 720.0)
 WEB_VIDEO = f"{_FPS:g} frames/s, 360p to 720p, key frames every {_GOP[0]:g} to {_GOP[1]:g} frames"
 LONGEST = 2.0
 """The longest answer of a batch over the mean one."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is planned: a base, and how it is trained."""
+
+    base: BaseConfig
+    """With the number of frames that is planned."""
+    shapes: BaseShapes
+    """Of the base."""
+    config: TrainConfig
+    compute_dtype: ComputeDtype = "float32"
+    """Of the ViT."""
+
+    @property
+    def video(self) -> int:
+        """Tokens of a video."""
+        return self.shapes.video_tokens(self.config.switches, self.base.num_frames)
+
+    @property
+    def template(self) -> float:
+        """Tokens of the prompt template, about, by its words."""
+        template = template_of(self.base.prompt)
+        return 1.5 * len(template.replace("{question}", " ").replace("<image>", " ").split())
 
 
 @dataclass(frozen=True)
@@ -81,10 +106,9 @@ def decoded_frames(seconds: float, num_frames: int, gop: float) -> float:
     return min(total, num_frames * max(1.0, each))
 
 
-def extraction(
-    name: str, shapes: BaseShapes, videos: Videos, num_frames: int, dtype: str, machine: Machine
-) -> Row:
+def extraction(name: str, subject: Subject, videos: Videos, machine: Machine) -> Row:
     """See the head of this file."""
+    shapes, num_frames, dtype = subject.shapes, subject.base.num_frames, subject.compute_dtype
     frames = videos.count * num_frames
     vit = Range.of(frames * shapes.frame_flops / machine.peak[dtype]).over(machine.extract)
     if videos.decode_s is not None:
@@ -110,66 +134,39 @@ def extraction(
     )
 
 
-@dataclass(frozen=True)
-class Prompted:
-    """Token counts that all questions of a plan share."""
-
-    video: int
-    template: float
-    """Tokens of the prompt template."""
-
-    @classmethod
-    def of(cls, shapes: BaseShapes, config: TrainConfig, base: BaseConfig) -> Prompted:
-        """Of a base's prompt and switches; a template's tokens are estimated by its words."""
-        template = template_of(base.prompt)
-        words = template.replace("{question}", " ").replace("<image>", " ").split()
-        return cls(shapes.video_tokens(config.switches, base.num_frames), 1.5 * len(words))
-
-
-def question_work(prompted: Prompted, asked: Questions, questions_per_row: int = 1) -> StepWork:
+def question_work(subject: Subject, asked: Questions) -> StepWork:
     """What one training question makes of tokens, answer tokens and pairs, on average.
 
     Questions that share a row share the tokens of their video.
     """
-    shared, own = prompted.video, prompted.template + asked.question + asked.answer + 1
-    row = questions_per_row
+    shared, row = subject.video, subject.config.questions_per_row
+    own = subject.template + asked.question + asked.answer + 1
     segments = np.repeat(np.arange(row + 1), [shared, *[round(own)] * row])
-    answers = asked.answer + 1
-    return StepWork(shared / row + own, answers, visible_pairs(segments) / row, 1.0)
+    return StepWork(shared / row + own, asked.answer + 1, visible_pairs(segments) / row, 1.0)
 
 
-def training_flops(
-    shapes: BaseShapes, config: TrainConfig, prompted: Prompted, asked: Questions
-) -> float:
+def training_flops(subject: Subject, asked: Questions) -> float:
     """FLOPs of one question."""
-    choice = config.activation_checkpointing
-    large = shapes.llm.step_weights > CHECKPOINT_ABOVE
-    again = choice == "on" or (choice == "auto" and large)
-    return shapes.llm.flops(question_work(prompted, asked, config.questions_per_row), again)
+    choice, llm = subject.config.activation_checkpointing, subject.shapes.llm
+    again = choice == "on" or (choice == "auto" and llm.step_weights > CHECKPOINT_ABOVE)
+    return llm.flops(question_work(subject, asked), again)
 
 
-def training(
-    shapes: BaseShapes,
-    config: TrainConfig,
-    budget: Budget,
-    prompted: Prompted,
-    asked: Questions,
-    machine: Machine,
-) -> Row:
+def training(subject: Subject, asked: Questions, machine: Machine) -> Row:
     """See the head of this file."""
+    budget = pick_budget(subject.config, subject.base)
     steps = asked.count * budget.epochs // budget.batch_size
-    if config.max_steps is not None:
-        steps = min(steps, config.max_steps)
+    if subject.config.max_steps is not None:
+        steps = min(steps, subject.config.max_steps)
     questions = steps * budget.batch_size
-    flops = training_flops(shapes, config, prompted, asked)
+    flops = training_flops(subject, asked)
     peak = machine.peak[machine.llm_dtype]
     seconds = Range.of(questions * flops / peak).over(machine.train)
-    work = question_work(prompted, asked, config.questions_per_row)
     return Row(
         "train",
         f"{questions:,} questions ({steps:,} steps of {budget.batch_size}) x "
-        f"{digits(flops / 1e12, 3)} TFLOP ({work.tokens:,.0f} tokens, of them {prompted.video} of "
-        "video)",
+        f"{digits(flops / 1e12, 3)} TFLOP ({question_work(subject, asked).tokens:,.0f} tokens, of "
+        f"them {subject.video} of video)",
         **_on_device(machine, "train", seconds),
     )
 
@@ -191,12 +188,10 @@ class AnswerWork:
         return self.prefill / peak + max(self.decoding / peak, self.read / machine.bandwidth)
 
 
-def answer_work(
-    shapes: BaseShapes, prompted: Prompted, asked: Questions, said: float, machine: Machine
-) -> AnswerWork:
+def answer_work(subject: Subject, asked: Questions, said: float, machine: Machine) -> AnswerWork:
     """What answering a split takes; `said` is the mean number of tokens of an answer."""
-    llm, prompts = shapes.llm, asked.count * asked.wordings
-    own, video = prompted.template + asked.question, prompted.video
+    llm, prompts = subject.shapes.llm, asked.count * asked.wordings
+    own, video = subject.template + asked.question, subject.video
     prefix = StepWork(video, 0, video * (video + 1) / 2, 0)
     rest = StepWork(own, 1, own * video + own * (own + 1) / 2, 1)
     context = video + own + said / 2

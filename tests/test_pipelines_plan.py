@@ -32,8 +32,8 @@ from pipelines.plan_judge import judging
 from pipelines.plan_machine import Machine, Range, between, size
 from pipelines.plan_table import cells
 from pipelines.plan_work import (
-    Prompted,
     Row,
+    Subject,
     answer_work,
     answering,
     decoded_frames,
@@ -61,31 +61,34 @@ def lightning() -> BaseShapes:
     return shapes_of(load_base("llava-lightning-7b"))
 
 
+def subject(prompt: str = "<image>{question}", **options: Any) -> Subject:
+    """Of 356 tokens a video, and of none around the question."""
+    base = replace(load_base("llava-lightning-7b"), num_frames=100, prompt=prompt)
+    return Subject(base, lightning(), TrainConfig(**options), "bfloat16")
+
+
 def asked(count: int = 8000, videos: int = 800, answer: float = 79.0) -> Questions:
     return Questions("test", ("qa",), count, videos, 20.0, answer, 1, "by hand")
 
 
 def test_one_question_of_a_7b_with_356_video_tokens() -> None:
-    shapes = lightning()
-    prompted = Prompted(shapes.video_tokens(ProjectorSwitches(), 100), 0.0)
-    assert prompted.video == 100 + 256
+    assert (subject().video, subject().template) == (100 + 256, 0)
     length = 356 + 20 + 79 + 1
     again = P - 32 * 4096 * 11008  # all but each layer's last product
     attention = 4 * 4 * 4096 * 32 * length * (length + 1) / 2
     wanted = (4 * P + 2 * again) * length + 4 * 32003 * 4096 * 80 + attention
-    assert training_flops(shapes, TrainConfig(), prompted, asked()) == pytest.approx(wanted)
-    bare = TrainConfig(activation_checkpointing="off")
+    assert training_flops(subject(), asked()) == pytest.approx(wanted)
+    bare = subject(activation_checkpointing="off")
     wanted = 4 * P * length + 4 * 32003 * 4096 * 80 + attention * 3 / 4
-    assert training_flops(shapes, bare, prompted, asked()) == pytest.approx(wanted)
+    assert training_flops(bare, asked()) == pytest.approx(wanted)
 
 
 def test_questions_that_share_a_row_share_the_video() -> None:
-    shapes, prompted = lightning(), Prompted(356, 0.0)
-    packed = TrainConfig(activation_checkpointing="off", questions_per_row=7)
+    packed = subject(activation_checkpointing="off", questions_per_row=7)
     per_row = 356 + 7 * 100
     pairs = 356 * 357 / 2 + 7 * (100 * 356 + 100 * 101 / 2)
     wanted = 4 * P * per_row + 4 * 32003 * 4096 * 80 * 7 + 3 * 4 * 4096 * 32 * pairs
-    found = training_flops(shapes, packed, prompted, asked())
+    found = training_flops(packed, asked())
     assert found == pytest.approx(wanted / 7)
 
 
@@ -142,14 +145,14 @@ def test_frames_that_are_decoded_are_those_of_a_decoder_that_seeks(total: int, g
 
 def test_extraction_in_hours_and_bytes() -> None:
     videos = Videos(1000, 117.0, Range(10e9, 20e9), False, "")
-    row = extraction("x", lightning(), videos, 100, "bfloat16", A100)
+    row = extraction("x", subject(), videos, A100)
     flops = 1000 * 100 * lightning().frame_flops
     assert row.gpu_s.low == pytest.approx(flops / (312e12 * 0.7))
     assert row.gpu_s.high == pytest.approx(flops / (312e12 * 0.4))
     features = 1000 * 356 * 1024 * 2
     assert row.disk == Range(features + 1000 * 25e3, features + 1000 * 60e3)
     assert row.network == videos.nbytes
-    measured = extraction("x", lightning(), replace(videos, decode_s=0.5), 100, "bfloat16", A100)
+    measured = extraction("x", subject(), replace(videos, decode_s=0.5), A100)
     assert measured.cpu_s == Range.of(500.0)
     # Key frames 60 or 250 apart, and 35.1 frames from one chosen frame to the next.
     low, high = (1000 * 100 * 35.1 * (1 - 35.1 / (2 * gop)) for gop in (60, 250))
@@ -158,17 +161,15 @@ def test_extraction_in_hours_and_bytes() -> None:
     wanted = high * 1280 * 720 / 2.5e8 + 1000 * 100 * 1280 * 720 / 4e7
     assert row.cpu_s.high == pytest.approx(wanted)
     cpu = replace(A100, device="cpu", start_s={"extract": 3.0})
-    here = extraction("x", lightning(), replace(videos, decode_s=0.5), 100, "bfloat16", cpu)
+    here = extraction("x", subject(), replace(videos, decode_s=0.5), cpu)
     assert here.gpu_s == Range()
     assert here.cpu_s.low == pytest.approx(row.gpu_s.low + 503)
 
 
 def test_training_in_steps() -> None:
-    shapes, base = lightning(), load_base("llava-lightning-7b")
-    prompted, config = Prompted(356, 10.0), TrainConfig()
-    lessons = asked(100_010, 13_303)
-    row = training(shapes, config, base.budgets["default"], prompted, lessons, A100)
-    one = training_flops(shapes, config, prompted, lessons)
+    own, lessons = subject(load_base("llava-lightning-7b").prompt), asked(100_010, 13_303)
+    row = training(own, lessons, A100)
+    one = training_flops(own, lessons)
     assert "9,375 steps of 32" in row.how
     assert row.gpu_s.high == pytest.approx(9375 * 32 * one / (312e12 * 0.35))
     # The recipe's own comment: about 12 A100-hours.
@@ -176,15 +177,16 @@ def test_training_in_steps() -> None:
 
 
 def test_answering_reads_a_video_once_and_the_weights_at_every_step() -> None:
-    shapes, prompted, said = lightning(), Prompted(356, 4.0), 10.0
+    own, said = subject("about <image> a b c: {question}"), 10.0
+    assert own.template == 1.5 * 4, "a question has 20 tokens, its prompt 26"
     head, heads = 32003 * 4096, 4 * 4096 * 32
-    work = answer_work(shapes, prompted, asked(8000, 800), said, A100)
+    work = answer_work(own, asked(8000, 800), said, A100)
     prefix = 2 * P * 356 + heads * 356 * 357 / 2
-    question = 2 * (P * 24 + head) + heads * (24 * 356 + 24 * 25 / 2)
+    question = 2 * (P * 26 + head) + heads * (26 * 356 + 26 * 27 / 2)
     assert work.prefill == pytest.approx(800 * prefix + 8000 * question)
-    spoken = 10 * (2 * (P + head) + heads * (356 + 24 + 5))
+    spoken = 10 * (2 * (P + head) + heads * (356 + 26 + 5))
     assert work.decoding == pytest.approx(8000 * spoken)
-    cached = 2 * 32 * 4096 * (356 / 10 + 24 + 5)
+    cached = 2 * 32 * 4096 * (356 / 10 + 26 + 5)
     wanted = 2 * (8000 / 32 * 20 * (P + head) + 8000 * 10 * cached)
     assert work.read == pytest.approx(wanted)
     row = answering("x", work, asked(8000, 800), said, A100)
@@ -417,10 +419,10 @@ def test_without_the_datasets_files_the_sample_is_of_the_demo_world(
 ) -> None:
     elsewhere = load_recipe("datasets", "activitynet", DatasetConfig)
     assert not plan_sample.files_here(elsewhere)
-    subject = plan_sample.Subject(base, elsewhere, shapes_of(base), TrainConfig(), "float32")
+    mini = Subject(base, shapes_of(base), TrainConfig())
     sizes = plan_sample.Sizes((2, 4), (1, 3), (2, 6))
     cpu = replace(A100, device="cpu")
-    found = plan_sample.measure_sample(cpu, subject, sizes, tmp_path)
+    found = plan_sample.measure_sample(cpu, mini, elsewhere, sizes, tmp_path)
     for name in ("extract", "train", "answer"):
         low, high = getattr(found, name)
         assert 0 < low == high < 0.1, "of the peak of an A100"
