@@ -67,17 +67,9 @@ class PlanConfig:
     compute_dtype: ComputeDtype = "float32"
     """dtype of the ViT, as `extract` has it."""
     video_seconds: float | None = None
-    """Mean length of the dataset's videos, where neither they nor a published length are here."""
-    answer_tokens: float | None = None
-    """Mean length of the model's answers; that of the training answers unless given."""
+    """Mean length of the dataset's videos where they are not here, instead of a published one."""
     json: Path | None = None
     """Where all numbers go, as JSON."""
-
-    def __post_init__(self) -> None:
-        for name in ("video_seconds", "answer_tokens"):
-            given = getattr(self, name)
-            if given is not None and given <= 0:
-                raise ConfigError("too small", where=name, got=given, wanted="more than 0")
 
 
 @dataclass(frozen=True)
@@ -159,7 +151,7 @@ def make_plan(where: Selection, config: PlanConfig, console: Console) -> Plan:
     parts = benchmark_parts(config.benchmarks) or [(dataset, s) for s in pick_splits(dataset, "")]
     lessons = questions_of(dataset, "train", tokens)
     asked = [(each.name, questions_of(each, split, tokens)) for each, split in parts]
-    said = config.answer_tokens or lessons.answer
+    said = lessons.answer
     sources: dict[str, Videos] = {}
     for each in (dataset, *(each for each, _ in parts if each.name != dataset.name)):
         own = each is dataset
@@ -185,7 +177,7 @@ def make_plan(where: Selection, config: PlanConfig, console: Console) -> Plan:
         (
             "tokens of the model's answers",
             f"{said:.3g}; the longest of a batch {LONGEST:g} x as long",
-            "given" if config.answer_tokens else "as the training answers",
+            "as the training answers",
         ),
         ("weights of the LLM", f"{billions:,.3g} B", subject.shapes.source),
     )

@@ -155,7 +155,7 @@ def videos_of(dataset: DatasetConfig, seconds: float | None = None) -> Videos:
         return Videos(number, 0.0, Range.of(number * mean), True, source)
     known = next((k for k in _SECONDS if dataset.name.startswith(k)), "")
     length, why = (seconds, "given") if seconds else _SECONDS.get(known, (0.0, ""))
-    if not number or not length:
+    if not number or length <= 0:
         raise ConfigError(
             "nobody knows how large this dataset is",
             where=f"dataset {dataset.name}",

@@ -329,7 +329,7 @@ def test_a_plan_of_something_unknown_says_what_to_do(
     for args, words_ in {
         ("--hardware", "a1000"): "no such hardware",
         ("--dataset", "demo"): "nobody knows how many questions",
-        ("--answer_tokens", "0"): "too small",
+        ("--video_seconds", "-1"): "how large this dataset is",
     }.items():
         assert main(["plan", "--dataset", "activitynet", "--base", "qwen-vl", *args]) == 2
         assert words_ in capsys.readouterr().err
@@ -388,6 +388,9 @@ def test_here_is_measured_by_the_stages_themselves(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("pipelines.plan_sample.SMALL", plan_sample.Sizes((2, 4), (1, 3), (2, 6)))
+    monkeypatch.setattr("pipelines.plan_sample.SAMPLE", 3)  # so that 4 videos say how they decode
+    twice = "decoding is told by the very videos that told what the ViT takes"
+    monkeypatch.setattr("pipelines.plan.decode_seconds", lambda *_: pytest.fail(twice))
     monkeypatch.setenv("COLUMNS", "200")
     rows = []
     for index in range(6):
@@ -412,6 +415,8 @@ def test_here_is_measured_by_the_stages_themselves(
     sources = {a["what"]: a["source"] for a in found["assumptions"]}
     assert sources["share of it that is reached"] == "measured here"
     assert sources["network"] == "assumed"
+    assert sources["decoding clips"] == "measured here"
+    assert 0 < plan_sample.decode_seconds(base, DatasetConfig("few", tmp_path / "clips")) < 5
 
 
 def test_without_the_datasets_files_the_sample_is_of_the_demo_world(
