@@ -53,8 +53,6 @@ class BaseShapes:
     here: bool
     """Whether the checkpoint is on this machine."""
     llm: FlopsModel
-    hidden: int
-    """H."""
     patches: int
     """N, of the stored spatial features."""
     width: int
@@ -108,7 +106,7 @@ def shapes_of(base: BaseConfig) -> BaseShapes:
     layout = LAYOUTS["qwen-vl" if rehearsal.is_qwen else "llava-hf"]
     places = ((layout.locate(n), shape) for n, shape in rehearsal.shapes())
     shapes = _by_part({place: shape for place, shape in places if place})
-    source = f"published shapes (recipes/rehearsals/{name}.json)"
+    source = f"published shapes (rehearsals/{name}.json)"
     return _sizes(base, shapes, rehearsal.nbytes, source, layout.name, here=False)
 
 
@@ -158,7 +156,6 @@ def _sizes(
 ) -> BaseShapes:
     tower, llm = shapes["tower"], shapes["llm"]
     try:
-        head = llm.get("lm_head.weight") or llm["model.embed_tokens.weight"]
         patches, width, flops = frame_flops(tower, base.layer, base.image_size)
         flops_model = flops_model_of(llm)
     except (KeyError, StopIteration) as error:
@@ -173,7 +170,6 @@ def _sizes(
         source=source,
         here=here,
         llm=flops_model,
-        hidden=head[1],
         patches=patches // joined,
         width=width if layout == "gemma3" else width * joined,
         queries=shapes["aligner"].get("query", (0,))[0],

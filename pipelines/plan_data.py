@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from rich.console import Console
 
 from eval.judges.cost import text_tokens
 from features.annotations import QASample, load_annotations
-from features.config import Aspect, BaseConfig, DatasetConfig
+from features.config import Aspect, BaseConfig, DatasetConfig, SplitConfig
 from features.errors import ConfigError
 from features.layouts import CheckpointParts
 from features.plan import find_videos
@@ -22,6 +23,8 @@ from features.recipes import find_split
 from pipelines.plan_base import local_checkpoint
 from pipelines.plan_machine import Range
 from pipelines.selection import annotated_ids
+from train.llava import load_tokenizer
+from train.qwen_vl import QwenTokenizer
 
 Count = Callable[[str], int]
 """Tokens of a text."""
@@ -79,37 +82,31 @@ class Videos:
     """CPU seconds of decoding one, where that was measured."""
 
 
+def is_here(split: SplitConfig) -> bool:
+    """Whether its annotation files are on this machine."""
+    return all(path.is_file() for path in (split.questions, split.answers) if path)
+
+
 def token_counter(base: BaseConfig) -> tuple[Count, str]:
     """The base's own tokenizer where it is here, else an estimate; and which it is."""
-    if folder := local_checkpoint(base.checkpoint):
-        parts = CheckpointParts.open(folder, base.layout)
-        tokenizer = None
-        if parts.layout.name in ("llava", "llava-hf"):
-            from train.llava import load_tokenizer
+    folder = local_checkpoint(base.checkpoint)
+    parts = CheckpointParts.open(folder, base.layout) if folder else None
+    tokenizer: Any = None
+    if parts and parts.layout.name in ("llava", "llava-hf"):
+        tokenizer = load_tokenizer(parts)
+    elif parts and parts.layout.name == "qwen-vl":
+        tokenizer = QwenTokenizer(parts.folder / "qwen.tiktoken")
+    if tokenizer is None:
+        return lambda text: text_tokens(text, bytes_a_token=4), "about 4 bytes a token"
 
-            tokenizer = load_tokenizer(parts)
-        elif parts.layout.name == "qwen-vl":
-            from train.qwen_vl import QwenTokenizer
+    def count(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-            tokenizer = QwenTokenizer(folder / "qwen.tiktoken")
-        if tokenizer is not None:
-            known = tokenizer
-            return lambda text: len(
-                known(text, add_special_tokens=False)["input_ids"]
-            ), "counted by the base's tokenizer"
-    return lambda text: text_tokens(text, bytes_a_token=4), "about 4 bytes a token"
+    return count, "counted by the base's tokenizer"
 
 
-def questions_of(
-    dataset: DatasetConfig, name: str, tokens: Count, given: int | None = None
-) -> Questions:
+def questions_of(dataset: DatasetConfig, name: str, tokens: Count) -> Questions:
     """How many questions a split has, and how long they are.
-
-    Args:
-        dataset: whose.
-        name: of the split.
-        tokens: how texts are counted.
-        given: the user's number of questions, instead of any other.
 
     Raises:
         ConfigError: no such split, or nobody knows its size.
@@ -117,7 +114,7 @@ def questions_of(
     """
     split = find_split(dataset, name)
     wordings = 2 if split.format == "consistency" else 1
-    if all(path.is_file() for path in (split.questions, split.answers) if path):
+    if is_here(split):
         samples = load_annotations(split)
         some = samples[:: max(1, len(samples) // _LOOKED_AT)]
         lengths = (
@@ -129,66 +126,56 @@ def questions_of(
     else:
         lengths, kept = _TEXTS.get(split.format, _SHORT), ()
         count, videos, source = split.num_questions or 0, split.videos or 0, "published (recipe)"
-    if given is not None:
-        videos = videos if count else max(1, given // 8)
-        count, source, kept = given, "given", ()
     if not count or not videos:
         raise ConfigError(
             "nobody knows how many questions there are",
             where=f"dataset {dataset.name}, split {name}",
             got=f"no file {split.questions}, and no numbers in the recipe",
-            wanted="annotation files, or num_questions and videos of the split",
-            do="put the file there, or say --questions, --test_questions and --videos_count",
+            do="put the file there, or num_questions and videos into the dataset's recipe",
         )
     return Questions(name, split.aspects, count, videos, *lengths, wordings, source, kept)
 
 
-def videos_of(
-    dataset: DatasetConfig, count: int | None = None, seconds: float | None = None
-) -> Videos:
+def videos_of(dataset: DatasetConfig, seconds: float | None = None) -> Videos:
     """How many videos `extract` would do for a dataset, and how large they are.
 
     Args:
         dataset: whose.
-        count: the user's number, instead of any other.
-        seconds: the user's mean length.
+        seconds: the user's mean length, where no files are here.
 
     Raises:
         ConfigError: nobody knows how many or how long.
         StoreError: two files of one id.
     """
     files = find_videos(dataset.videos) if dataset.videos.is_dir() else {}
-    number, source = _count_videos(dataset, count, len(files))
-    known = next((k for k in _SECONDS if dataset.name.startswith(k)), "")
-    length = seconds or (_SECONDS[known][0] if known else 0.0)
-    missing = [] if number else ["--videos_count"]
-    missing += [] if length or files else ["--video_seconds"]
-    if missing:
-        raise ConfigError(
-            "nobody knows how large this dataset is",
-            where=f"dataset {dataset.name}",
-            got=f"no videos in {dataset.videos}, and no numbers in the recipe",
-            wanted=" and ".join(missing),
-            do=f"say {' and '.join(missing)}, or put the videos there",
-        )
+    number, source = _count_videos(dataset, len(files))
     if files:
         mean = fmean(path.stat().st_size for path in files.values())
         source += f"; sizes of {len(files):,} files in {dataset.videos}"
-        return Videos(number, length, Range.of(number * mean), True, source)
-    source += f"; {length:g} s each" + (" as given" if seconds else f" ({_SECONDS[known][1]})")
-    return Videos(number, length, Range(*_BYTES_A_SECOND) * (number * length), False, source)
+        return Videos(number, 0.0, Range.of(number * mean), True, source)
+    known = next((k for k in _SECONDS if dataset.name.startswith(k)), "")
+    length, why = (seconds, "given") if seconds else _SECONDS.get(known, (0.0, ""))
+    if not number or length <= 0:
+        raise ConfigError(
+            "nobody knows how large this dataset is",
+            where=f"dataset {dataset.name}",
+            got=f"no videos in {dataset.videos}",
+            wanted="their number and length",
+            do="put them there, or say --video_seconds and put `videos` of each split into the "
+            "dataset's recipe",
+        )
+    nbytes = Range(*_BYTES_A_SECOND) * (number * length)
+    return Videos(number, length, nbytes, False, f"{source}; {length:g} s each ({why})")
 
 
-def _count_videos(dataset: DatasetConfig, given: int | None, files: int) -> tuple[int, str]:
-    if given is not None:
-        return given, "given"
+def _count_videos(dataset: DatasetConfig, files: int) -> tuple[int, str]:
     splits = dataset.splits
-    if splits and all(p.is_file() for s in splits.values() for p in (s.questions, s.answers) if p):
+    if splits and all(map(is_here, splits.values())):
         asked = annotated_ids(dataset, Console(quiet=True)) or []
         return len(asked), "asked about in the annotation files"
     # Splits of other names ask about the same videos, as the three of VCGBench do.
     apart = sum(split.videos or 0 for name, split in splits.items() if name in _DISJOINT)
     same = [split.videos or 0 for name, split in splits.items() if name not in _DISJOINT]
     if published := apart + max(same, default=0):
-        return published, "published (recipe; train, val and test added up)"
+        return published, "published (recipe; splits added up)"
     return files, "files"

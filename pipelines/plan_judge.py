@@ -11,15 +11,12 @@ from eval.judges.cost import price, prompt_tokens
 from eval.judges.make import make_judge
 from eval.judges.options import JudgeConfig
 from eval.judges.rubric_judge import RubricJudge
-from features.config import Aspect
 from pipelines.plan_data import Questions
 from pipelines.plan_machine import Range
 from pipelines.plan_work import Row
 
 REPLY_TOKENS = 16
 """Of a judge that replies with the JSON object alone."""
-_WORDS = "a person in the video slowly moves a large round object to the other side "
-"""Stands for texts that are not here."""
 
 
 def judging(name: str, config: JudgeConfig, asked: Sequence[Questions], said: float) -> Row:
@@ -53,20 +50,16 @@ def judging(name: str, config: JudgeConfig, asked: Sequence[Questions], said: fl
     )
 
 
-def _text(tokens: float) -> str:
-    """About so many tokens of English, at four bytes each."""
-    return (_WORDS * (1 + round(tokens) * 4 // len(_WORDS)))[: round(tokens) * 4]
-
-
 def _items(asked: Questions, said: float) -> Iterator[JudgeItem]:
     """What would be judged: of each question that is here, or one that is like all of them."""
     texts = [(s.question, s.answer) for s in asked.samples]
-    texts = texts or [(_text(asked.question), _text(asked.answer))]
+    pred = _text(said)
     for aspect in asked.aspects:
-        for question, answer in texts:
-            yield _item(aspect, question, answer, _text(said))
+        for question, answer in texts or [(_text(asked.question), _text(asked.answer))]:
+            second = (question, pred) if aspect == "consistency" else (None, None)
+            yield JudgeItem("", aspect, question, answer, pred, *second)
 
 
-def _item(aspect: Aspect, question: str, answer: str, pred: str) -> JudgeItem:
-    pair = (question, pred) if aspect == "consistency" else (None, None)
-    return JudgeItem("", aspect, question, answer, pred, *pair)
+def _text(tokens: float) -> str:
+    """Stands for a text that is not here: tokens of four bytes each."""
+    return "and " * round(tokens)

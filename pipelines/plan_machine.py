@@ -1,13 +1,17 @@
 """What a machine can do: its peaks, and how much of them each stage uses.
 
-Rows of data sheets are recipes (pipelines/recipes/hardware); `here` is measured (plan_measure.py).
+Rows of data sheets are recipes (pipelines/recipes/hardware); `here` is measured (plan_sample.py).
 Whatever is assumed is a range, and so is everything that follows from it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import log10
 from typing import Literal
+
+Pair = tuple[float, float]
+"""(low, high)."""
 
 
 @dataclass(frozen=True)
@@ -28,23 +32,29 @@ class Range:
     def __mul__(self, times: float | int) -> Range:
         return Range(self.low * times, self.high * times)
 
-    def over(self, rate: tuple[float, float]) -> Range:
+    def over(self, rate: Pair) -> Range:
         """What takes longest at the lowest rate."""
         return Range(self.low / rate[1], self.high / rate[0])
 
-    @property
-    def middle(self) -> float:
-        """Halfway."""
-        return (self.low + self.high) / 2
+
+NONE = Range()
 
 
 def between(range_: Range, unit: str = "") -> str:
     """Two significant digits of a range, three of a number; nothing for nothing."""
-    if range_ == Range():
+    if range_ == NONE:
         return ""
     low, high = (digits(n, 2) for n in (range_.low, range_.high))
-    told = digits(range_.low, 3) if range_.low == range_.high else f"{low}-{high}"
-    return told + unit
+    if range_.low == range_.high:
+        return digits(range_.low, 3) + unit
+    return (low if low == high else f"{low}-{high}") + unit
+
+
+def size(nbytes: Range | float) -> str:
+    """Bytes, both ends in one unit: `150-560 GB`."""
+    range_ = nbytes if isinstance(nbytes, Range) else Range.of(nbytes)
+    power = min(4, int(log10(max(range_.high, 1.0))) // 3)
+    return between(range_ * 1000.0**-power, " " + ("B", "kB", "MB", "GB", "TB")[power])
 
 
 def digits(number: float, count: int) -> str:
@@ -55,7 +65,7 @@ def digits(number: float, count: int) -> str:
 
 @dataclass(frozen=True)
 class Machine:
-    """One accelerator and the cores beside it, or a machine without one. Pairs are (low, high)."""
+    """One accelerator and the cores beside it, or a machine without one."""
 
     name: str
     device: Literal["cpu", "cuda"]
@@ -64,47 +74,36 @@ class Machine:
     """FLOP/s of matrix products by dtype."""
     bandwidth: float
     """Bytes a second of the memory that holds the LLM."""
-    extract: tuple[float, float]
-    """Share of the peak that the ViT reaches."""
-    train: tuple[float, float]
+    train: Pair
     """Share of the peak that a training step reaches."""
-    answer: tuple[float, float]
+    extract: Pair = (0.4, 0.7)
+    """Share of the peak that the ViT reaches."""
+    answer: Pair = (0.3, 0.6)
     """Share of peak and bandwidth that answering reaches."""
-    decode_pixels: tuple[float, float]
+    decode_pixels: Pair = (250e6, 450e6)
     """Pixels of decoded video a CPU second."""
-    frame_pixels: tuple[float, float]
+    frame_pixels: Pair = (40e6, 100e6)
     """Pixels of chosen frames a CPU second, that become RGB and a square of the tower's size."""
-    disk: tuple[float, float]
-    """Bytes a second written."""
-    network: tuple[float, float]
+    network: Pair = (50e6, 500e6)
     """Bytes a second read."""
     price: float | None = None
     """Of a GPU-hour, in the currency of the judges' recipes."""
-    beside: tuple[float, float] = (25e3, 60e3)
+    beside: Pair = (25e3, 60e3)
     """Bytes a video in a store beside its features: thumbnails and records."""
+    decode_s: float | None = None
+    """CPU seconds of decoding one of the dataset's videos, where a sample told."""
     start_s: dict[str, float] = field(default_factory=dict)
     """Seconds of a stage before its first unit, where that was measured."""
     measured: tuple[str, ...] = ()
     """Fields that were measured here; the rest is published or assumed."""
 
     @property
-    def train_dtype(self) -> str:
-        """Of the LLM in training, as `auto` has it."""
+    def llm_dtype(self) -> str:
+        """Of the LLM; on a GPU it answers in float16, whose peak is the same."""
         return "float32" if self.device == "cpu" else "bfloat16"
-
-    @property
-    def answer_dtype(self) -> str:
-        """Of the LLM that answers, as `auto` has it."""
-        return "float32" if self.device == "cpu" else "float16"
-
-    @property
-    def answer_itemsize(self) -> int:
-        """Bytes of one of its weights."""
-        return 4 if self.device == "cpu" else 2
 
     def source(self, name: str) -> str:
         """Where a field is from."""
         if name in self.measured:
             return "measured here"
-        published = name in ("peak", "bandwidth") and self.device == "cuda"
-        return "published" if published else "assumed"
+        return "published" if name == "peak" and self.device == "cuda" else "assumed"

@@ -19,31 +19,51 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from rich.filesize import decimal
 
-from features.config import Budget
+from eval.generate import GenerateConfig
+from features.config import BaseConfig
 from features.prompts import template_of
+from features.spec import ComputeDtype
 from pipelines.plan_base import BaseShapes
 from pipelines.plan_data import Questions, Videos
-from pipelines.plan_machine import Machine, Range, between, digits
+from pipelines.plan_machine import NONE, Machine, Range, between, digits, size
 from train.flops import StepWork
 from train.frozen import CHECKPOINT_ABOVE
-from train.options import TrainConfig
+from train.options import TrainConfig, pick_budget
 from train.packing import visible_pairs
 
-NONE = Range()
 _FPS = 30.0
 _GOP = (60.0, 250.0)
 """Frames from one key frame to the next, of web video."""
 _PIXELS = (640 * 360.0, 1280 * 720.0)
 """Of a frame of web video."""
-WEB_VIDEO = (
-    "web video",
-    f"{_FPS:g} frames/s, 360p to 720p, key frames every {_GOP[0]:g} to {_GOP[1]:g} frames",
-    "assumed",
-)
+WEB_VIDEO = f"{_FPS:g} frames/s, 360p to 720p, key frames every {_GOP[0]:g} to {_GOP[1]:g} frames"
 LONGEST = 2.0
 """The longest answer of a batch over the mean one."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is planned: a base, and how it is trained."""
+
+    base: BaseConfig
+    """With the number of frames that is planned."""
+    shapes: BaseShapes
+    """Of the base."""
+    config: TrainConfig
+    compute_dtype: ComputeDtype = "float32"
+    """Of the ViT."""
+
+    @property
+    def video(self) -> int:
+        """Tokens of a video."""
+        return self.shapes.video_tokens(self.config.switches, self.base.num_frames)
+
+    @property
+    def template(self) -> float:
+        """Tokens of the prompt template, about, by its words."""
+        template = template_of(self.base.prompt)
+        return 1.5 * len(template.replace("{question}", " ").replace("<image>", " ").split())
 
 
 @dataclass(frozen=True)
@@ -65,8 +85,9 @@ class Row:
     """Of judges and GPU-hours, where prices are known."""
 
 
-def on_device(machine: Machine, seconds: Range, cpu: Range = NONE) -> dict[str, Range]:
+def _on_device(machine: Machine, stage: str, seconds: Range, cpu: Range = NONE) -> dict[str, Range]:
     """Arithmetic in GPU-seconds, or in CPU-seconds where there is no GPU; `cpu` besides."""
+    cpu += Range.of(machine.start_s.get(stage, 0.0))
     if machine.device == "cpu":
         return {"cpu_s": seconds + cpu}
     return {"gpu_s": seconds, "cpu_s": cpu}
@@ -85,10 +106,9 @@ def decoded_frames(seconds: float, num_frames: int, gop: float) -> float:
     return min(total, num_frames * max(1.0, each))
 
 
-def extraction(
-    name: str, shapes: BaseShapes, videos: Videos, num_frames: int, dtype: str, machine: Machine
-) -> Row:
+def extraction(name: str, subject: Subject, videos: Videos, machine: Machine) -> Row:
     """See the head of this file."""
+    shapes, num_frames, dtype = subject.shapes, subject.base.num_frames, subject.compute_dtype
     frames = videos.count * num_frames
     vit = Range.of(frames * shapes.frame_flops / machine.peak[dtype]).over(machine.extract)
     if videos.decode_s is not None:
@@ -100,7 +120,6 @@ def extraction(
         chosen = Range(*_PIXELS) * frames
         decoding = decoded.over(machine.decode_pixels) + chosen.over(machine.frame_pixels)
         how = f"{low:,.0f} to {high:,.0f} frames of 360p to 720p decoded of each"
-    decoding += Range.of(machine.start_s.get("extract", 0.0))
     beside = Range(*machine.beside) * videos.count
     gflop = digits(shapes.frame_flops / 1e9, 4)
     reading = videos.nbytes.over(machine.network) * (1 / 3600)
@@ -109,77 +128,46 @@ def extraction(
         f"{videos.count:,} videos x {num_frames} frames x {gflop} GFLOP in {dtype}; {how}; "
         f"store {shapes.feature_bytes(num_frames):,} bytes a video + thumbnails; "
         f"{between(reading)} h to read the videos",
-        **on_device(machine, vit, decoding),
+        **_on_device(machine, "extract", vit, decoding),
         disk=Range.of(float(videos.count * shapes.feature_bytes(num_frames))) + beside,
         network=videos.nbytes,
     )
 
 
-@dataclass(frozen=True)
-class Prompted:
-    """Token counts that all questions of a plan share."""
-
-    video: int
-    template: float
-    """Tokens of the prompt template."""
-
-    @classmethod
-    def of(cls, shapes: BaseShapes, config: TrainConfig, num_frames: int, prompt: str) -> Prompted:
-        """Of a base's prompt and switches; a template's tokens are estimated by its words."""
-        words = template_of(prompt).replace("{question}", " ").replace("<image>", " ").split()
-        return cls(shapes.video_tokens(config.switches, num_frames), 1.5 * len(words))
-
-
-def question_work(prompted: Prompted, asked: Questions, questions_per_row: int = 1) -> StepWork:
+def question_work(subject: Subject, asked: Questions) -> StepWork:
     """What one training question makes of tokens, answer tokens and pairs, on average.
 
     Questions that share a row share the tokens of their video.
     """
-    shared, own = prompted.video, prompted.template + asked.question + asked.answer + 1
-    row = questions_per_row
+    shared, row = subject.video, subject.config.questions_per_row
+    own = subject.template + asked.question + asked.answer + 1
     segments = np.repeat(np.arange(row + 1), [shared, *[round(own)] * row])
-    answers = asked.answer + 1
-    return StepWork(shared / row + own, answers, visible_pairs(segments) / row, 1.0)
+    return StepWork(shared / row + own, asked.answer + 1, visible_pairs(segments) / row, 1.0)
 
 
-def training_flops(
-    shapes: BaseShapes, config: TrainConfig, prompted: Prompted, asked: Questions
-) -> float:
+def training_flops(subject: Subject, asked: Questions) -> float:
     """FLOPs of one question."""
-    choice = config.activation_checkpointing
-    large = shapes.llm.step_weights > CHECKPOINT_ABOVE
-    again = choice == "on" or (choice == "auto" and large)
-    return shapes.llm.flops(question_work(prompted, asked, config.questions_per_row), again)
+    choice, llm = subject.config.activation_checkpointing, subject.shapes.llm
+    again = choice == "on" or (choice == "auto" and llm.step_weights > CHECKPOINT_ABOVE)
+    return llm.flops(question_work(subject, asked), again)
 
 
-def training(
-    shapes: BaseShapes,
-    config: TrainConfig,
-    budget: Budget,
-    prompted: Prompted,
-    asked: Questions,
-    num_frames: int,
-    machine: Machine,
-) -> Row:
+def training(subject: Subject, asked: Questions, machine: Machine) -> Row:
     """See the head of this file."""
+    budget = pick_budget(subject.config, subject.base)
     steps = asked.count * budget.epochs // budget.batch_size
-    if config.max_steps is not None:
-        steps = min(steps, config.max_steps)
+    if subject.config.max_steps is not None:
+        steps = min(steps, subject.config.max_steps)
     questions = steps * budget.batch_size
-    flops = training_flops(shapes, config, prompted, asked)
-    peak = machine.peak[machine.train_dtype]
+    flops = training_flops(subject, asked)
+    peak = machine.peak[machine.llm_dtype]
     seconds = Range.of(questions * flops / peak).over(machine.train)
-    work = question_work(prompted, asked, config.questions_per_row)
-    # What does not fit the cache is read for every question.
-    whole, each = asked.videos, shapes.feature_bytes(num_frames)
-    kept = min(whole, config.cache_bytes // (2 * each))
-    read = (kept + (1 - kept / whole) * questions) * each
     return Row(
         "train",
         f"{questions:,} questions ({steps:,} steps of {budget.batch_size}) x "
-        f"{digits(flops / 1e12, 3)} TFLOP ({work.tokens:,.0f} tokens, of them {prompted.video} of "
-        f"video); reads {decimal(round(read))} of features",
-        **on_device(machine, seconds, Range.of(machine.start_s.get("train", 0.0))),
+        f"{digits(flops / 1e12, 3)} TFLOP ({question_work(subject, asked).tokens:,.0f} tokens, of "
+        f"them {subject.video} of video)",
+        **_on_device(machine, "train", seconds),
     )
 
 
@@ -196,43 +184,27 @@ class AnswerWork:
 
     def least_seconds(self, machine: Machine) -> float:
         """Time at the whole of peak and bandwidth."""
-        peak = machine.peak[machine.answer_dtype]
+        peak = machine.peak[machine.llm_dtype]
         return self.prefill / peak + max(self.decoding / peak, self.read / machine.bandwidth)
 
 
-def answer_work(
-    shapes: BaseShapes,
-    prompted: Prompted,
-    asked: Questions,
-    said: float,
-    batch_size: int,
-    itemsize: int,
-) -> AnswerWork:
-    """What answering a split takes.
-
-    Args:
-        shapes: of the base.
-        prompted: video and template.
-        asked: the split.
-        said: mean tokens of an answer.
-        batch_size: questions decoded together.
-        itemsize: bytes of a weight.
-    """
-    llm, prompts = shapes.llm, asked.count * asked.wordings
-    own, video = prompted.template + asked.question, prompted.video
+def answer_work(subject: Subject, asked: Questions, said: float, machine: Machine) -> AnswerWork:
+    """What answering a split takes; `said` is the mean number of tokens of an answer."""
+    llm, prompts = subject.shapes.llm, asked.count * asked.wordings
+    own, video = subject.template + asked.question, subject.video
     prefix = StepWork(video, 0, video * (video + 1) / 2, 0)
     rest = StepWork(own, 1, own * video + own * (own + 1) / 2, 1)
     context = video + own + said / 2
     spoken = StepWork(said, said, said * context, 1)
-    steps = prompts / min(batch_size, prompts) * said * LONGEST
+    steps = prompts / min(GenerateConfig.batch_size, prompts) * said * LONGEST
     # A cache holds a video once for the questions about it that are decoded together.
-    together = min(batch_size, max(1.0, prompts / asked.videos))
+    together = min(GenerateConfig.batch_size, max(1.0, prompts / asked.videos))
     cached = 2 * llm.layers * llm.attention_width * (video / together + own + said / 2)
     read = steps * llm.step_weights + prompts * said * cached
     return AnswerWork(
         asked.videos * llm.forward(prefix) + prompts * llm.forward(rest),
         prompts * llm.forward(spoken),
-        itemsize * read,
+        (4 if machine.device == "cpu" else 2) * read,
     )
 
 
@@ -243,7 +215,7 @@ def answering(name: str, work: AnswerWork, asked: Questions, said: float, machin
         f"answer {name} {asked.split}",
         f"{asked.count * asked.wordings:,} prompts about {asked.videos:,} videos: "
         f"{digits(work.prefill / 1e15, 3)} PFLOP to read; {said:,.0f} tokens each: "
-        f"{digits(work.decoding / 1e15, 3)} PFLOP and {decimal(round(work.read))} of weights "
+        f"{digits(work.decoding / 1e15, 3)} PFLOP and {size(work.read)} of weights "
         f"and caches",
-        **on_device(machine, seconds, Range.of(machine.start_s.get("answer", 0.0))),
+        **_on_device(machine, "answer", seconds),
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.plan import LIMITS, PLAN, SCALES, STAGES
-from pipelines import plan_measure
+from pipelines import plan_sample
 from pipelines.plan_sample import SMALL, Sizes
 
 WANTED = {**{f"{stage}_off": "<= 0.25" for stage in STAGES}, "store_bytes_off": "<= 0.05"}
@@ -16,7 +16,7 @@ WANTED = {**{f"{stage}_off": "<= 0.25" for stage in STAGES}, "store_bytes_off": 
 def test_the_smallest_run_measures_every_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_measure, "SMALL", Sizes((2, 4), (1, 3), (2, 6)))
+    monkeypatch.setattr(plan_sample, "SMALL", Sizes((2, 4), (1, 3), (2, 6)))
     out = tmp_path / "out.json"
     PLAN.run(["--scale", "tiny", "--repeats", "1", "--data", str(tmp_path), "--out", str(out)])
     record = json.loads(out.read_text())
