@@ -134,8 +134,9 @@ def _shift_for_p(pairs: Float[np.ndarray, "S n"]) -> Float[np.ndarray, " S"]:
     if n > _MOST_SUBSETS:
         from scipy.stats import t  # slow to import, and only studies need it
 
-        half: Float[np.ndarray, " S"] = pairs.std(axis=1, ddof=1) / np.sqrt(n)
-        return t.ppf(1 - ALPHA / 2, n - 1) * half - pairs.mean(axis=1)
+        errors = pairs.std(axis=1, ddof=1) / np.sqrt(n)
+        shift: Float[np.ndarray, " S"] = t.ppf(1 - ALPHA / 2, n - 1) * errors - pairs.mean(axis=1)
+        return shift
     subsets = np.arange(1, 1 << n)[:, None] >> np.arange(n) & 1
     means = pairs @ (subsets / subsets.sum(axis=1, keepdims=True)).T
     allowed = math.ceil(ALPHA * 2 ** (n - 1)) - 2  # beside the one that turns none round

@@ -152,7 +152,8 @@ def method(kind: Kind) -> str:
         "The smallest detectable difference is the true one at which this rule would say of a "
         f"better row that it holds with {POWER:.0%} probability, the spread being as observed "
         f"(simulated with normal distributions); with fewer than {MIN_PAIRS} pairs there is none. "
-        "p_holm is p adjusted (Holm) for the number of headline claims that a row is better; verdicts do not rest on it."
+        "p_holm is p adjusted (Holm) for the number of headline claims that a row is better; "
+        "verdicts do not rest on it."
     )
 
 

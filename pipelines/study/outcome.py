@@ -21,6 +21,7 @@ from pipelines.study.cells import Done, Use
 from pipelines.study.claims import VERDICTS, decide, method, tested
 from pipelines.study.placed import Place, Placed, Run
 from pipelines.study.recipe import ClaimConfig, Measure, RowConfig, StudyConfig, TableConfig
+from pipelines.study.scores import DIGITS, cell_score, rounded, row_score
 from pipelines.study.values import MEASURES, Asked, CellValues, Kind, read_cells
 from train.checkpoint import RECORD
 
@@ -73,7 +74,9 @@ def outcome(
     values = read_cells(list(uses.values()))
     bases = [base["name"] for base in facts["bases"]]
     placed = Placed.of(study, uses, values, bases, budgets, planned)
-    asked = {done.cell.split: values[done.fingerprint].asked for done in uses.values()}
+    asked: dict[str, Asked] = {
+        done.cell.split: values[done.fingerprint].asked for done in uses.values()
+    }
     whole = asked.get(facts["split"])
     kind = _kind_of(asked, facts["split"])
     return {
