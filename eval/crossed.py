@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -73,7 +74,7 @@ class Crossed:
             return None
         names, sizes = np.unique(np.asarray(strata), return_counts=True)
         groups = [np.flatnonzero(np.asarray(strata) == name) for name in names]
-        between = _pooled(of_runs, groups)
+        between = _pooled(of_runs[None], groups)
         sums, counts = np.split(table, 2, axis=1)
         parts = ((sums - means * counts) / counts.sum(axis=0)).reshape(-1, runs, columns) @ weights
         known = len(table) > 1 and bool(((counts > 0).sum(axis=0) > 1).all())
@@ -83,7 +84,7 @@ class Crossed:
             float(of_runs.mean()),
             tuple(int(size) for size in sizes),
             len(table),
-            None if between is None else float(between / runs),
+            None if between is None else float(between[0] / runs),
             float(scale * (parts.mean(axis=1) ** 2).sum()) if known else None,
             0.0 if both is None else float(scale * both.sum() / runs),
         )
@@ -104,24 +105,29 @@ class Crossed:
 
     def half_widths(self, of_runs: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
         """Half the interval's width if the spread of runs were another, the rest as it is."""
-        from scipy.stats import t  # slow to import, and only studies need it
-
-        tail, of_clusters = (1 + CONFIDENCE) / 2, self.of_clusters or 0.0
-        squared = np.full(len(of_runs), t.ppf(tail, self.clusters - 1) ** 2 * of_clusters)
+        over_clusters = _quantile(self.clusters - 1) ** 2 * (self.of_clusters or 0.0)
+        squared = np.full(len(of_runs), over_clusters)
         if self.freedom:
             own = np.maximum(of_runs - self.of_both, 0.0)
-            squared += t.ppf(tail, self.freedom) ** 2 * own
+            squared += _quantile(self.freedom) ** 2 * own
         half: Float[np.ndarray, " R"] = np.sqrt(squared)
         return half
 
 
+@lru_cache(maxsize=64)
+def _quantile(freedom: int) -> float:
+    from scipy.stats import t  # slow to import, and only studies need it
+
+    return float(t.ppf((1 + CONFIDENCE) / 2, freedom))
+
+
 def _pooled(
-    values: Float[np.ndarray, "*V runs"], groups: Sequence[np.ndarray]
-) -> Float[np.ndarray, "*V"] | None:
+    values: Float[np.ndarray, "V runs"], groups: Sequence[np.ndarray]
+) -> Float[np.ndarray, " V"] | None:
     """Variance within groups, one for all of them; None where none has two members."""
-    freedom = values.shape[-1] - len(groups)
+    freedom = values.shape[1] - len(groups)
     if not freedom:
         return None
-    squares = np.stack([values[..., at].var(axis=-1) * len(at) for at in groups])
-    pooled: Float[np.ndarray, "*V"] = squares.sum(axis=0) / freedom
+    squares = np.stack([values[:, at].var(axis=1) * len(at) for at in groups])
+    pooled: Float[np.ndarray, " V"] = squares.sum(axis=0) / freedom
     return pooled
