@@ -10,8 +10,7 @@ Several quantities of the same questions are columns of one table and share the 
 that what is averaged over them moves together, as it would with other videos. Which videos are
 drawn depends on nothing but their number and the seed, so the draws are kept for the next table.
 
-`crossed_bootstrap` draws training runs beside the videos, for what is said of a recipe and not of
-one run of it.
+What is said of a recipe, and not of one run of it, has the interval of `eval.crossed`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Shaped, UInt8
 
 from eval.scores import Estimate
 
@@ -53,8 +52,8 @@ def bootstrap_columns(
     resamples: int = RESAMPLES,
 ) -> list[Estimate]:
     """As `cluster_bootstrap` for each of C columns, over the same drawn videos."""
-    table = _by_cluster(values, clusters)
-    means, drawn = _means(table.sum(axis=0)), _resample(table, seed, resamples)
+    table = by_cluster(values, clusters)
+    means, drawn = column_means(table.sum(axis=0)), _resample(table, seed, resamples)
     known = _has_spread(table)
     return [_estimate(means[c], drawn[:, c], known[c]) for c in range(len(means))]
 
@@ -69,46 +68,12 @@ def bootstrap_mean_of_columns(
 
     It is None when a column has no value at all.
     """
-    table = _by_cluster(values, clusters)
-    means, drawn = _means(table.sum(axis=0)), _resample(table, seed, resamples)
+    table = by_cluster(values, clusters)
+    means, drawn = column_means(table.sum(axis=0)), _resample(table, seed, resamples)
     return _estimate(means.mean(), drawn.mean(axis=1), all(_has_spread(table)))
 
 
-def crossed_bootstrap(
-    values: Float[np.ndarray, "runs Q C"],
-    clusters: Sequence[str] | Shaped[np.ndarray, " Q"],
-    strata: Sequence[str],
-    weights: Float[np.ndarray, " C"],
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Estimate:
-    """Mean over runs with a 95 % percentile interval over runs *and* clusters.
-
-    All runs answered the same questions. A resample draws runs and videos, both with replacement
-    and independently of one another, and takes every drawn run's answers about every drawn video
-    (the pigeonhole bootstrap of Owen 2007, which errs towards wide intervals). Runs are drawn
-    within their stratum. A run's value is the weighted sum of its columns' means.
-
-    Args:
-        values: one number a run, question and column; NaN where there is none.
-        clusters: the video of each question.
-        strata: of each run: the base that it was trained on. The interval covers other seeds and
-            other videos, not other bases.
-        weights: of the columns: `[1.0]`, or `[1.0, -1.0]` for the difference of two.
-        seed: of the resampling.
-        resamples: how many.
-    """
-    runs, questions, columns = values.shape
-    if not runs:
-        return Estimate(None, None, None)
-    table = _by_cluster(values.transpose(1, 0, 2).reshape(questions, runs * columns), clusters)
-    of_runs = _means(table.sum(axis=0)).reshape(runs, columns) @ weights
-    drawn = _resample(table, seed, resamples).reshape(-1, runs, columns) @ weights
-    times = _runs_drawn(strata, seed, resamples)[: len(drawn)]
-    return _estimate(of_runs.mean(), (drawn * times).sum(axis=1) / runs, all(_has_spread(table)))
-
-
-def _by_cluster(
+def by_cluster(
     values: Float[np.ndarray, "Q C"],
     clusters: Sequence[str] | Shaped[np.ndarray, " Q"],
 ) -> Float[np.ndarray, "V W"]:
@@ -128,7 +93,9 @@ def _resample(
     """Means of R resamples; none of fewer than two clusters, which have no spread."""
     if len(table) < 2:
         return np.empty((0, table.shape[1] // 2))
-    return _means(np.concatenate(list(_totals(table, _times_drawn(len(table), seed, resamples)))))
+    return column_means(
+        np.concatenate(list(_totals(table, _times_drawn(len(table), seed, resamples))))
+    )
 
 
 def _totals(
@@ -158,18 +125,7 @@ def _times_drawn(size: int, seed: int, resamples: int) -> UInt8[np.ndarray, "R V
     return times
 
 
-def _runs_drawn(strata: Sequence[str], seed: int, resamples: int) -> Int[np.ndarray, "R runs"]:
-    """How often each run is in each resample: of every stratum as many as it has."""
-    rng = np.random.default_rng([seed, 1])  # another stream than the videos'
-    of_run, times = np.asarray(strata), np.zeros((resamples, len(strata)), np.int64)
-    for stratum in np.unique(of_run):
-        inside = np.flatnonzero(of_run == stratum)
-        alike = np.full(len(inside), 1 / len(inside))
-        times[:, inside] = rng.multinomial(len(inside), alike, size=resamples)
-    return times
-
-
-def _means(totals: Float[np.ndarray, "*R W"]) -> Float[np.ndarray, "*R C"]:
+def column_means(totals: Float[np.ndarray, "*R W"]) -> Float[np.ndarray, "*R C"]:
     """Sums over counts; NaN where there was nothing to count."""
     sums, counts = np.split(totals, 2, axis=-1)
     means: Float[np.ndarray, "*R C"] = np.full_like(sums, np.nan)

@@ -10,6 +10,7 @@ from typing import Any
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 DIGEST = "0123456789abcdef" * 4
 WHY_NOT = "Fewer than two pairs: the cells of row `a quarter` are missing."
+NO_RUN = "no finished run has this number"
 Json = dict[str, Any]
 MEASURES = ("temporal", "content", "all")
 TABLES: dict[str, tuple[str, str, list[str], list[float | None]]] = {
@@ -138,6 +139,8 @@ def study_record(kind: str = "qa", quick: bool = False) -> Json:
             "content": "percent right of spatial questions",
             "all": "percent right of all questions",
         },
+        "missing": 0,
+        "failed": [],
         "cells": [
             _cell(table, row, base, seed, scale)
             for table in ("3", "4")
@@ -167,6 +170,7 @@ def _table(name: str, scale: float) -> Json:
         "rows": [
             {
                 **{"row": row, "budget": budget, "reading": reading, "x": x},
+                "planned": 10,
                 "pairs": 0 if (empty := (name, row) == ("controls", "no video")) else 10,
                 "scores": {m: _score(at, m, budget, scale, empty) for m in MEASURES},
             }
@@ -179,7 +183,7 @@ def _table(name: str, scale: float) -> Json:
 
 def _score(at: int, measure: str, budget: str, scale: float, empty: bool) -> Json:
     if empty:
-        return dict.fromkeys(("mean", "low", "high", "sd"))
+        return {**dict.fromkeys(("mean", "low", "high", "sd")), "why": NO_RUN}
     value = mean(at, measure, budget, scale)
     ends = {"low": round(value - 3 * scale, 3), "high": round(value + 3 * scale, 3)}
     return {"mean": value, **ends, "sd": round(1.4 * scale, 3)}
@@ -212,8 +216,14 @@ def _claims(scale: float) -> list[Json]:
         for at, ((budget, reading), verdict) in enumerate(zip(places, verdicts, strict=True)):
             place = {"budget": budget, "reading": reading, "headline": at == 0}
             numbers = _numbers(verdict, changes["table"] == "7", scale)
-            made.append({"says": says, "verdict": verdict, **usual, **changes, **place, **numbers})
+            entry = {"says": says, "verdict": verdict, **usual, **changes, **place, **numbers}
+            made.append(entry | {"planned": 10, "tested": tested_of(entry)})
     return made
+
+
+def tested_of(claim: Json) -> str:
+    """What stands beside a claim's own sentence."""
+    return f"Tested: {claim['more']} against {claim['less']} in {claim['measure']}."
 
 
 def _numbers(verdict: str, missing: bool, scale: float) -> Json:

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from naive_bootstrap import (
     naive_bootstrap,
-    naive_crossed,
     naive_interval,
     naive_resamples,
-    naive_runs_drawn,
     numbers,
 )
 
@@ -20,7 +18,6 @@ from eval.bootstrap import (
     bootstrap_columns,
     bootstrap_mean_of_columns,
     cluster_bootstrap,
-    crossed_bootstrap,
 )
 from eval.scores import Estimate
 
@@ -100,71 +97,3 @@ def test_bootstrap_of_little() -> None:
     assert bootstrap_mean_of_columns(lonely, ["v", "w"]) == Estimate(1.5, None, None)
     lonely[0, 1] = np.nan
     assert bootstrap_mean_of_columns(lonely, ["v", "w"]) == NOTHING
-
-
-ONE = np.array([1.0])
-
-
-def test_runs_and_videos_are_drawn_as_in_the_naive_loop() -> None:
-    rng = random.Random(6)
-    videos = [f"v{rng.randrange(9)}" for _ in range(40)]
-    strata = ["b", "a", "a", "b", "a"]
-    values = [[rng.random() + run for _ in videos] for run in range(5)]
-    found = crossed_bootstrap(np.array(values)[:, :, None], videos, strata, ONE, 3, 200)
-    assert numbers(found) == pytest.approx(naive_crossed(values, videos, strata, 3, 200))
-
-
-def test_columns_with_gaps_are_averaged_in_each_run_as_in_the_naive_loop() -> None:
-    rng = random.Random(7)
-    videos = [f"v{rng.randrange(8)}" for _ in range(60)]
-    table = np.array([[[rng.random(), rng.random()] for _ in videos] for _ in range(3)])
-    table[1, ::7, 0] = table[:, ::2, 1] = np.nan
-    weights, strata = np.array([1.0, -1.0]), ["a", "a", "b"]
-    found = crossed_bootstrap(table, videos, strata, weights, 4, 150)
-
-    def difference(run: int, questions: list[int]) -> float:
-        columns = [[table[run, i, c] for i in questions] for c in (0, 1)]
-        first, second = ([v for v in column if v == v] for column in columns)
-        return sum(first) / len(first) - sum(second) / len(second)
-
-    drawn = zip(naive_runs_drawn(strata, 4, 150), naive_resamples(videos, 4, 150), strict=True)
-    means = [sum(difference(run, questions) for run in runs) / 3 for runs, questions in drawn]
-    mean = sum(difference(run, list(range(60))) for run in range(3)) / 3
-    assert numbers(found) == pytest.approx(naive_interval(mean, means))
-
-
-def test_a_resample_takes_as_many_runs_of_every_base_as_there_are() -> None:
-    alike = np.ones((1, 6, 1))
-    videos = [f"v{i}" for i in range(6)]
-    bases = np.concatenate([0 * alike, 100 * alike])
-    assert crossed_bootstrap(bases, videos, ["a", "b"], ONE) == Estimate(50.0, 50.0, 50.0)
-    assert crossed_bootstrap(bases, videos, ["a", "a"], ONE) == Estimate(50.0, 0.0, 100.0)
-    one = np.arange(6.0)[None, :, None]
-    wanted = cluster_bootstrap(np.arange(6.0), videos)
-    assert numbers(crossed_bootstrap(one, videos, ["a"], ONE)) == pytest.approx(numbers(wanted))
-
-
-def test_only_the_crossed_interval_covers_other_runs_and_other_videos() -> None:
-    rng = np.random.default_rng(2)
-    videos, strata = [f"v{i // 2}" for i in range(60)], ["a"] * 8
-    hits = of_videos = 0
-    for trial in range(200):
-        runs, clips = rng.normal(0, 1, (8, 1)), np.repeat(rng.normal(0, 1, (1, 30)), 2, axis=1)
-        values = runs + clips + rng.normal(0, 1, (8, 60))
-        found = crossed_bootstrap(values[:, :, None], videos, strata, ONE, trial, 400)
-        assert found.low is not None
-        assert found.high is not None
-        hits += found.low <= 0 <= found.high
-        alone = cluster_bootstrap(values.mean(axis=0), videos, trial, 400)
-        assert alone.low is not None
-        assert alone.high is not None
-        of_videos += alone.low <= 0 <= alone.high
-    assert 0.86 <= hits / 200 <= 0.99
-    assert of_videos / 200 < 0.75
-
-
-def test_crossed_bootstrap_of_little() -> None:
-    assert crossed_bootstrap(np.zeros((0, 3, 1)), ["v"] * 3, [], ONE) == NOTHING
-    assert crossed_bootstrap(np.full((2, 2, 1), np.nan), ["v", "w"], ["a", "a"], ONE) == NOTHING
-    one_video = crossed_bootstrap(np.ones((2, 3, 1)), ["v"] * 3, ["a", "a"], ONE)
-    assert one_video == Estimate(1.0, None, None)

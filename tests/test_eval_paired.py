@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from eval.paired import ALPHA, MIN_PAIRS, holm, sign_flip, smallest_detectable, smallest_p
+from eval.paired import ALPHA, MIN_PAIRS, holm, sign_flip, smallest_p
 
 
 def naive_sign_flip(differences: list[float]) -> float:
@@ -74,22 +74,10 @@ def test_beyond_twenty_pairs_a_draw_comes_close_to_the_exact_p_and_is_never_zero
     assert 0 < sign_flip(np.ones(40)) < 1e-5
 
 
-def test_under_no_difference_five_in_a_hundred_are_found_and_of_the_detectable_eighty() -> None:
+def test_under_no_difference_five_in_a_hundred_are_found() -> None:
     rng = np.random.default_rng(1)
-    n, trials = 10, 600
-    wanted = smallest_detectable(np.array([1.0, -1.0] * 5) * np.sqrt(0.9))  # sd 1
-    assert wanted == pytest.approx((2.262157 + 0.883404) / np.sqrt(10), abs=1e-5)  # t(9) by table
-    assert wanted is not None
-    found = [sign_flip(rng.normal(size=n)) < ALPHA for _ in range(trials)]
+    found = [sign_flip(rng.normal(size=10)) < ALPHA for _ in range(600)]
     assert 0.02 <= np.mean(found) <= 0.08
-    found = [sign_flip(rng.normal(wanted, size=n)) < ALPHA for _ in range(trials)]
-    assert 0.74 <= np.mean(found) <= 0.86
-
-
-def test_one_pair_has_no_spread_to_detect_anything_by() -> None:
-    assert smallest_detectable(np.array([4.0])) is None
-    assert smallest_detectable(np.zeros(0)) is None
-    assert smallest_detectable(np.full(4, 2.5)) == 0.0
 
 
 def test_holm_by_hand() -> None:

@@ -7,7 +7,7 @@ import random
 import shutil
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +179,9 @@ def test_a_row_is_the_mean_of_its_runs_with_the_naive_crossed_interval(
     assert row["pairs"] == 4
     runs = [percent(number, 0.8, 1, 2) for number in range(4)]
     videos, bases = [f"v{i}" for i in range(20)], [base for base, _ in RUNS]
-    mean, low, high = naive_crossed(runs, videos, bases, 0, 2000)
+    mean, low, high = naive_crossed(runs, videos, bases)
     sd = statistics.stdev(statistics.fmean(run) for run in runs)
-    wanted = {"mean": mean, "low": low, "high": high, "sd": sd}
+    wanted = {"mean": mean, "low": low, "high": min(100.0, high), "sd": sd}
     assert row["scores"]["temporal"] == pytest.approx(wanted, abs=0.005 + 1e-9)
 
 
@@ -266,6 +266,7 @@ def test_half_a_study_lists_every_row_and_claim(world: tuple[Path, dict[Use, Don
     ]
     assert found["tables"][0]["rows"][0]["scores"]["all"]["sd"] is None
     nothing = dict.fromkeys(("mean", "low", "high", "sd"))
+    nothing["why"] = "no finished run has this number"
     scores = found["tables"][1]["rows"][0]["scores"]
     assert scores == dict.fromkeys(("temporal", "content", "all"), nothing)
     claims = [(c["claim"], c["budget"], c["n"], c["headline"]) for c in found["claims"]]
@@ -281,6 +282,148 @@ def test_half_a_study_lists_every_row_and_claim(world: tuple[Path, dict[Use, Don
         None,
     )
     assert last["why"] == "Not looked into. There is no pair of runs to compare."
+
+
+def test_what_is_missing_of_what_was_planned_is_counted_and_said(
+    world: tuple[Path, dict[Use, Done]],
+) -> None:
+    root, uses = world
+    runs = [(base, seed) for base in ("mini", "mini-b") for seed in range(3)]
+    planned = [
+        Use(table, row, base, seed, "long")
+        for table, row in [("4", "shared"), ("4", "copy"), ("6", "few"), ("6", "middle")]
+        for base, seed in runs
+    ]
+    some = dict(uses)
+    del some[Use("4", "shared", "mini", 0, "long")]
+    failed = {"f" * 64: "RedVillmError: no memory", "a" * 64: "its worker died"}
+    found = record_of((root, some), planned=planned, failed=failed)
+    assert found["missing"] == 24 - 15
+    assert found["failed"] == [
+        {"cell": "a" * 16, "error": "its worker died"},
+        {"cell": "f" * 16, "error": "RedVillmError: no memory"},
+    ]
+    rows = [(r["row"], r["pairs"], r["planned"]) for t in found["tables"] for r in t["rows"]]
+    assert rows == [("shared", 3, 6), ("copy", 4, 6), ("few", 4, 6), ("middle", 4, 6)]
+    claims = [(claim["n"], claim["planned"]) for claim in found["claims"]]
+    assert claims == [(3, 6), (3, 6), (4, 6)]
+    why = "Not looked into. 3 of 6 planned pairs are missing: not run yet, or failed. 3 pairs:"
+    assert found["claims"][0]["why"].startswith(why)
+    whole = record_of(world)
+    assert (whole["missing"], whole["failed"]) == (0, [])
+    assert [claim["planned"] for claim in whole["claims"]] == [4, 4, 4]
+    assert "missing" not in "".join(claim["why"] for claim in whole["claims"])
+    nothing = record_of((root, {}), planned=planned)
+    assert (nothing["missing"], nothing["claims"][0]["budget"]) == (24, "long")
+    assert nothing["claims"][0]["why"] == (
+        "Not looked into. 6 of 6 planned pairs are missing: not run yet, or failed. There is no "
+        "pair of runs to compare."
+    )
+
+
+def test_what_is_tested_stands_beside_every_claim(world: tuple[Path, dict[Use, Done]]) -> None:
+    assert [claim["tested"] for claim in record_of(world)["claims"]] == [
+        "Tested: copy above shared in temporal.",
+        "Tested: copy and shared no further apart than 5 points in content.",
+        "Tested: middle above few in all.",
+    ]
+
+
+def test_a_run_that_all_seeds_share_counts_once_in_its_row(tmp_path: Path) -> None:
+    control = TableConfig("controls", "t", "control", (RowConfig("untuned", untrained=True),))
+    first = add_cell(tmp_path, "mini_untuned", made_up(1, 0.5))
+    second = add_cell(tmp_path, "mini-b_untuned", made_up(2, 0.7))
+    uses = {
+        Use("controls", "untuned", base, seed, "long"): done
+        for base, done in (("mini", first), ("mini-b", second))
+        for seed in range(3 if base == "mini" else 2)
+    }
+    study = StudyConfig("s", "mini", "demo", (control,))
+    row = record_of((tmp_path, uses), study=study)["tables"][0]["rows"][0]
+    once = {use: done for use, done in uses.items() if use.seed == 0}
+    assert (
+        row["scores"] == record_of((tmp_path, once), study=study)["tables"][0]["rows"][0]["scores"]
+    )
+    assert row["pairs"] == 5
+    means = [statistics.fmean(percent(1, 0.5)), statistics.fmean(percent(2, 0.7))]
+    score = row["scores"]["all"]
+    assert score["mean"] == pytest.approx(statistics.fmean(means), abs=0.005)
+    assert score["sd"] == pytest.approx(statistics.stdev(means), abs=0.005)
+    questions = zip(percent(1, 0.5), percent(2, 0.7), strict=True)
+    pooled = [statistics.fmean(pair) for pair in questions]
+    of_videos = [statistics.fmean(pooled[i : i + 2]) for i in range(0, QUESTIONS, 2)]
+    half = 2.093024 * statistics.stdev(of_videos) / 20**0.5  # t(19) by table
+    assert score["high"] - score["mean"] == pytest.approx(half, abs=0.011)
+
+
+def test_a_benchmark_without_temporal_questions_says_so(tmp_path: Path) -> None:
+    uses = {}
+    for use, done in make_study(tmp_path).items():
+        plain = save_judged(
+            tmp_path / "plain" / use.table / f"{done.fingerprint[:20]}",
+            answer_rows(["red"] * QUESTIONS, types=("motion",)),
+        )
+        uses[use] = replace(done, run=plain, answers=(eval_folder(plain, "demo", "test"),))
+    found = record_of((tmp_path, {use: done for use, done in uses.items() if use.table == "4"}))
+    why = "the benchmark has no such questions"
+    row, cell = found["tables"][0]["rows"][0], found["cells"][0]
+    assert row["scores"]["temporal"]["why"] == cell["scores"]["temporal"]["why"] == why
+    assert row["scores"]["temporal"]["mean"] is cell["scores"]["temporal"]["mean"] is None
+    assert row["scores"]["content"]["mean"] == 100.0
+    temporal, content, _ = found["claims"]
+    assert temporal["why"] == "Not looked into. The benchmark has no such questions."
+    assert content["n"] == 4
+    assert "judged" not in temporal["why"]
+
+
+def test_a_validation_split_that_is_judged_in_another_way_has_no_scores(tmp_path: Path) -> None:
+    rate = TableConfig(
+        "rate",
+        "t",
+        "times",
+        (RowConfig("1"), RowConfig("2", lr=2.0)),
+        (ClaimConfig("faster", "Faster is better.", "2", "1"),),
+        split="val",
+    )
+    aspects: tuple[Aspect, ...] = ("correctness", "detail", "context", "temporal", "consistency")
+    five = five_cell(tmp_path, "five", {aspect: [3.0] * 4 for aspect in aspects})
+    five = replace(five, cell=replace(five.cell, split="val"))
+    uses = make_study(tmp_path) | {Use("rate", row, "mini", 0, "long"): five for row in ("1", "2")}
+    study = StudyConfig("s", "mini", "demo", (MODULE, FRAMES, rate))
+    found = record_of((tmp_path, uses), study=study)
+    assert (found["kind"], found["questions"]) == ("qa", QUESTIONS)
+    assert found["claims"][0]["n"] == 4
+    why = "its split is judged in another way than the study's, which has another unit"
+    for entry in (found["tables"][2]["rows"][0], found["cells"][-1]):
+        assert entry["scores"]["all"]["why"] == why
+        assert entry["scores"]["all"]["mean"] is None
+    assert found["claims"][-1]["why"] == f"Not looked into. I{why[1:]}."
+    facts = FACTS | {"split": "val", "root": str(tmp_path)}
+    turned = record_of((tmp_path, uses), study=study, facts=facts)
+    assert (turned["kind"], turned["cells"][-1]["scores"]["all"]["mean"]) == ("five", 3.0)
+    assert turned["cells"][0]["scores"]["all"]["why"] == why
+
+
+def test_questions_judged_for_aspects_beside_others_are_left_out_and_it_is_said(
+    tmp_path: Path,
+) -> None:
+    def both(number: int, row: dict[str, Any], aspect: Aspect) -> Verdict:
+        return Verdict(row["sample_id"], aspect, "ok", None, 2.0)
+
+    uses = {}
+    for use, done in make_study(tmp_path).items():
+        part = Part("bench", "generic")
+        if not eval_folder(done.run, *asdict(part).values()).is_dir():
+            rows = answer_rows(["red"] * QUESTIONS)
+            save_judged(done.run, rows, part=part, judges=[(OFFLINE, both)], aspects=("detail",))
+        answers = (*done.answers, eval_folder(done.run, "bench", "generic"))
+        uses[use] = replace(done, answers=answers)
+    found, alone = record_of((tmp_path, uses)), record_of((tmp_path, make_study(tmp_path / "a")))
+    assert found["kind"] == "qa"
+    assert "five aspects is left out" in found["measures"]["all"]
+    assert "left out" not in alone["measures"]["all"]
+    assert found["cells"][0]["asked"] == 2 * QUESTIONS
+    assert [c["scores"] for c in found["cells"]] == [c["scores"] for c in alone["cells"]]
 
 
 def test_a_study_that_has_not_begun_has_a_record() -> None:
@@ -323,7 +466,10 @@ def test_what_was_lost_or_not_judged_is_counted_and_no_score(tmp_path: Path) -> 
     other = cells["copy", "mini", 1]
     assert (other["asked"], other["judged"]) == (200, 195)
     assert other["lost"] == {"api_failure": 4, "truncated": 1}
-    assert other["scores"]["temporal"] == dict.fromkeys(("mean", "low", "high"))
+    assert other["scores"]["temporal"] == {
+        **dict.fromkeys(("mean", "low", "high")),
+        "why": "too few of its questions are judged",
+    }
     assert [row["pairs"] for row in found["tables"][0]["rows"]] == [4, 3]
     claim = found["claims"][0]
     assert [(pair["base"], pair["seed"]) for pair in claim["pairs"]] == [RUNS[0], *RUNS[2:]]

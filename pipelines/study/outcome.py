@@ -8,32 +8,28 @@ and says so.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from eval.paired import holm
-from eval.scores import Estimate
 from features.durable import replace_json
-from features.errors import ConfigError, RedVillmError
+from features.errors import ConfigError
 from features.recipes import did_you_mean, read_recipe
 from pipelines.study.cells import Done, Use
-from pipelines.study.claims import VERDICTS, decide, method
+from pipelines.study.claims import VERDICTS, decide, method, tested
 from pipelines.study.placed import Place, Placed, Run
 from pipelines.study.recipe import ClaimConfig, Measure, RowConfig, StudyConfig, TableConfig
-from pipelines.study.values import MEASURES, CellValues, Kind, interval_over_runs, read_cells
+from pipelines.study.scores import DIGITS, cell_score, rounded, row_score
+from pipelines.study.values import MEASURES, Asked, CellValues, Kind, read_cells
 from train.checkpoint import RECORD
 
 SCHEMA = 1
-DIGITS: dict[Kind, int] = {"qa": 2, "five": 3}
-"""Of percent, and of scores."""
 LABELS: dict[Kind, dict[Measure, str]] = {
     "qa": {
         "temporal": "temporal questions, percent right",
-        "content": "spatial questions, percent right",
+        "content": "spatial and all other questions, percent right",
         "all": "all questions, percent right",
     },
     "five": {
@@ -54,6 +50,8 @@ def outcome(
     whys: Mapping[str, Any],
     *,
     budgets: frozenset[str] = frozenset(),
+    planned: Collection[Use] = (),
+    failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The record of a study, as far as it was run.
 
@@ -64,6 +62,8 @@ def outcome(
         whys: by `table/claim` and then verdict, what looking into it found.
         budgets: that the base has, so that a study that has just begun lists them all; those of
             `uses` are known anyway.
+        planned: where cells stand when all have run; `uses` are among them.
+        failed: what went wrong, by the cell's fingerprint.
 
     Raises:
         ConfigError: `whys` explains a claim or verdict that does not exist.
@@ -73,9 +73,12 @@ def outcome(
     _check_whys(study, whys)
     values = read_cells(list(uses.values()))
     bases = [base["name"] for base in facts["bases"]]
-    placed = Placed.of(study, uses, values, bases, budgets)
-    asked = {done.cell.split: values[done.fingerprint].asked for done in uses.values()}
-    kind, whole = _kind_of(values), asked.get(facts["split"])
+    placed = Placed.of(study, uses, values, bases, budgets, planned)
+    asked: dict[str, Asked] = {
+        done.cell.split: values[done.fingerprint].asked for done in uses.values()
+    }
+    whole = asked.get(facts["split"])
+    kind = _kind_of(asked, facts["split"])
     return {
         "schema": SCHEMA,
         **{name: facts[name] for name in FACTS},
@@ -83,7 +86,11 @@ def outcome(
         "questions": whole.num_questions if whole else 0,
         "videos": whole.num_videos if whole else 0,
         "method": method(kind),
-        "measures": LABELS[kind],
+        "measures": _labels(kind, bool(whole and whole.mixed)),
+        "missing": len({*planned} - {*uses}),
+        "failed": [
+            {"cell": name[:16], "error": error} for name, error in sorted((failed or {}).items())
+        ],
         "cells": _cells(placed, kind, Path(facts["root"])),
         "tables": [_table(table, placed, kind, facts["split"]) for table in study.tables],
         "claims": _claims(placed, kind, whys),
@@ -102,7 +109,7 @@ def write_results(path: Path, record: Mapping[str, Any]) -> None:
 def _cells(placed: Placed, kind: Kind, root: Path) -> list[dict[str, Any]]:
     """Tables, rows, readings, budgets, bases and seeds in order; a shared cell in each place."""
     scores = {
-        name: {measure: _numbers(values.interval(measure), kind) for measure in MEASURES}
+        name: {measure: cell_score(values, measure, kind) for measure in MEASURES}
         for name, values in placed.values.items()
     }
     return [
@@ -163,7 +170,8 @@ def _table(table: TableConfig, placed: Placed, kind: Kind, split: str) -> dict[s
                 "reading": place.reading,
                 "x": _x(table, row, placed.row(place)) if table.curve else None,
                 "pairs": sum(cell.whole for cell in placed.cells(place).values()),
-                "scores": {m: _score(placed.cells(place), m, kind) for m in MEASURES},
+                "planned": placed.planned(place),
+                "scores": {m: row_score(placed, place, m, kind) for m in MEASURES},
             }
             for row in table.rows
             for place in placed.places(table, row.name)
@@ -179,21 +187,6 @@ def _x(table: TableConfig, row: RowConfig, cells: Mapping[Run, Done]) -> float |
     return row.data if any(one.data != 1 for one in table.rows) else row.lr
 
 
-def _score(
-    cells: Mapping[Run, CellValues], measure: Measure, kind: Kind
-) -> dict[str, float | None]:
-    """A row's mean over its runs, with its interval over runs and videos, and their spread."""
-    kept = {run: cell for run, cell in cells.items() if cell.has(measure)}
-    if not kept:
-        return {**_numbers(Estimate(None, None, None), kind), "sd": None}
-    asked = next(iter(kept.values())).asked
-    runs, contrast = [cell.values for cell in kept.values()], asked.contrasts[measure]
-    interval = interval_over_runs(asked, runs, [base for base, _ in kept], contrast)
-    means = [contrast.mean(run) for run in runs]
-    sd = float(np.std(means, ddof=1)) if len(means) > 1 else None
-    return {**_numbers(interval, kind), "sd": _round(sd, DIGITS[kind])}
-
-
 def _claims(placed: Placed, kind: Kind, whys: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every claim under every reading and budget; the first of each claim is its headline."""
     entries: list[dict[str, Any]] = []
@@ -206,45 +199,59 @@ def _claims(placed: Placed, kind: Kind, whys: Mapping[str, Any]) -> list[dict[st
                 entries.append({**entry, "headline": at == 0})
                 ps.append(p if at == 0 and claim.kind == "more" else None)
     adjusted = holm(ps)
-    return [{**e, "p_holm": _round(p, 4)} for e, p in zip(entries, adjusted, strict=True)]
+    return [{**e, "p_holm": rounded(p, 4)} for e, p in zip(entries, adjusted, strict=True)]
 
 
 def _claim(
     claim: ClaimConfig, place: Place, placed: Placed, kind: Kind, whys: Mapping[str, str]
 ) -> tuple[dict[str, Any], float | None]:
     """A claim's entry, and its p before rounding."""
-    more, less = (placed.cells(place._replace(row=row)) for row in (claim.more, claim.less))
+    places = [place._replace(row=row) for row in (claim.more, claim.less)]
+    more, less = (placed.cells(where) for where in places)
+    planned = placed.planned(*places)
+    missing = _missing(planned - len(more.keys() & less.keys()), planned)
     found, digits = decide(claim, more, less, kind), DIGITS[kind]
-    asked = asdict(claim)
+    asked, why = asdict(claim), whys.get(found.verdict, NOT_LOOKED_INTO).strip()
     entry = {
         "table": place.table,
         "claim": asked.pop("name"),
         **asked,
+        "tested": tested(claim, kind),
         "budget": place.budget,
         "reading": place.reading,
         "verdict": found.verdict,
-        "p": _round(found.p, 4),
+        "p": rounded(found.p, 4),
         "n": len(found.pairs),
-        "difference": _round(found.difference.mean, digits),
-        "low": _round(found.difference.low, digits),
-        "high": _round(found.difference.high, digits),
-        "smallest_detectable": _round(found.smallest_detectable, digits),
+        "planned": planned,
+        "difference": rounded(found.difference.mean, digits),
+        "low": rounded(found.difference.low, digits),
+        "high": rounded(found.difference.high, digits),
+        "smallest_detectable": rounded(found.smallest_detectable, digits),
         "pairs": [
-            {"base": base, "seed": seed, "difference": _round(difference, digits)}
+            {"base": base, "seed": seed, "difference": rounded(difference, digits)}
             for (base, seed), difference in found.pairs.items()
         ],
-        "why": " ".join([whys.get(found.verdict, NOT_LOOKED_INTO).strip(), *found.reasons]),
+        "why": " ".join([why, *missing, *found.reasons]),
     }
     return entry, found.p
 
 
-def _kind_of(values: Mapping[str, CellValues]) -> Kind:
-    """Of the study's questions; of a study without any cell, `qa`."""
-    kinds = sorted({cell.asked.kind for cell in values.values()})
-    if len(kinds) > 1:
-        do = "give benchmarks that are judged for `qa`, or for the five aspects"
-        raise RedVillmError("a study's splits have questions of two kinds", got=kinds, do=do)
-    return kinds[0] if kinds else "qa"
+def _missing(pairs: int, planned: int) -> list[str]:
+    if not pairs:
+        return []
+    verb = "pair is" if planned == 1 else "pairs is" if pairs == 1 else "pairs are"
+    return [f"{pairs} of {planned} planned {verb} missing: not run yet, or failed."]
+
+
+def _kind_of(asked: Mapping[str, Asked], split: str) -> Kind:
+    """Of the headline split's questions, else of any; of a study without a cell, `qa`."""
+    found = [asked[name].kind for name in sorted(asked, key=lambda name: (name != split, name))]
+    return found[0] if found else "qa"
+
+
+def _labels(kind: Kind, mixed: bool) -> dict[Measure, str]:
+    left_out = " (what is judged for the five aspects is left out)" if mixed else ""
+    return {measure: label + left_out for measure, label in LABELS[kind].items()}
 
 
 def _check_whys(study: StudyConfig, whys: Mapping[str, Any]) -> None:
@@ -256,11 +263,3 @@ def _check_whys(study: StudyConfig, whys: Mapping[str, Any]) -> None:
             if verdict not in VERDICTS:
                 do = did_you_mean(str(verdict), VERDICTS)
                 raise ConfigError("a reason for no verdict", where=name, got=verdict, do=do)
-
-
-def _numbers(estimate: Estimate, kind: Kind) -> dict[str, float | None]:
-    return {name: _round(value, DIGITS[kind]) for name, value in asdict(estimate).items()}
-
-
-def _round(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits) + 0.0  # no -0.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,10 +28,12 @@ Run = tuple[str, int]
 
 @dataclass(frozen=True)
 class Placed:
-    """Every row's cells, bases and seeds in order."""
+    """Every row's cells, bases and seeds in order, and what was planned of it."""
 
     study: StudyConfig
     rows: Mapping[Place, Mapping[Run, Done]]
+    plan: Mapping[Place, frozenset[Run]]
+    """Those of `rows` and what is still missing."""
     values: Mapping[str, CellValues]
     """By fingerprint."""
     budgets: frozenset[str]
@@ -44,6 +47,7 @@ class Placed:
         values: Mapping[str, CellValues],
         bases: list[str],
         budgets: frozenset[str],
+        planned: Collection[Use] = (),
     ) -> Placed:
         """Cells by where they stand.
 
@@ -53,6 +57,7 @@ class Placed:
             values: what they scored, by fingerprint.
             bases: names in order.
             budgets: that the base has; those of the cells are among them.
+            planned: what is to be run, done or not; the cells are among them.
 
         Raises:
             RedVillmError: a cell stands where the study has no row.
@@ -61,14 +66,18 @@ class Placed:
         for use in sorted(uses, key=lambda use: (_place_in(bases, use.base), use.base, use.seed)):
             place = Place(use.table, use.row, use.reading, use.budget)
             rows.setdefault(place, {})[use.base, use.seed] = uses[use]
-        placed = cls(study, rows, values, budgets | {use.budget for use in uses})
+        plan: dict[Place, set[Run]] = defaultdict(set)
+        for use in (*uses, *planned):
+            plan[Place(use.table, use.row, use.reading, use.budget)].add((use.base, use.seed))
+        fixed = {place: frozenset(runs) for place, runs in plan.items()}
+        placed = cls(study, rows, fixed, values, budgets | {place.budget for place in plan})
         known = {
             place
             for table in study.tables
             for row in table.rows
             for place in placed.places(table, row.name)
         }
-        if strange := [str(tuple(place)) for place in rows if place not in known]:
+        if strange := [str(tuple(place)) for place in plan if place not in known]:
             raise RedVillmError(
                 "cells where the study has no row",
                 where=f"study {study.name}",
@@ -86,6 +95,10 @@ class Placed:
         """A row's cells; none of one that was not run yet."""
         return self.rows.get(place, {})
 
+    def planned(self, *places: Place) -> int:
+        """How many bases and seeds are planned for all of these places."""
+        return len(frozenset.intersection(*(self.plan.get(p, frozenset()) for p in places)))
+
     def places(self, table: TableConfig, row: str) -> list[Place]:
         """A row under each reading and budget."""
         return [
@@ -100,8 +113,8 @@ class Placed:
 
     def readings_of(self, table: TableConfig) -> list[str]:
         """The table's own; of one that has not begun, those of others that have readings."""
-        own = {place.reading for place in self.rows if place.table == table.table}
-        others = {place.reading for place in self.rows if place.reading and table.readings}
+        own = {place.reading for place in self.plan if place.table == table.table}
+        others = {place.reading for place in self.plan if place.reading and table.readings}
         return sorted(own or others) or [""]
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from rich.progress import track
 
-from eval.bootstrap import bootstrap_mean_of_columns, crossed_bootstrap
+from eval.bootstrap import bootstrap_mean_of_columns
+from eval.crossed import Crossed
 from eval.folders import JUDGES, read_judged
 from eval.metrics import questions_of
 from eval.scores import MIN_COVERAGE, Estimate
@@ -27,6 +28,10 @@ from pipelines.study.recipe import Measure
 Kind = Literal["qa", "five"]
 """Questions with right and wrong answers, or the five aspects of the generative benchmark."""
 MEASURES: tuple[Measure, ...] = get_args(Measure)
+TEMPORAL_TYPES = {"temporal", "temporal relation"}
+"""Names of the type of questions about order: the demo's, and ActivityNet-QA's. What a benchmark
+calls otherwise counts as content."""
+NO_QUESTIONS = "the benchmark has no such questions"
 _FIVE = {
     "temporal": ("temporal",),
     "content": ("correctness", "detail", "context"),
@@ -77,8 +82,8 @@ class Asked:
         videos = np.unique(names, return_inverse=True)[1].astype(np.int64)
         aspects, types = (np.asarray([key[at] for key in keys], dtype=np.str_) for at in (3, 5))
         if kind_of(keys) == "qa":
-            temporal = types == "temporal"
-            masks = {"temporal": [temporal], "content": [~temporal], "all": [aspects == "qa"]}
+            right, temporal = aspects == "qa", np.isin(types, list(TEMPORAL_TYPES))
+            masks = {"temporal": [right & temporal], "content": [right & ~temporal], "all": [right]}
         else:
             masks = {name: [aspects == one for one in of] for name, of in _FIVE.items()}
         return cls(keys, videos, {name: _contrast(masks[name]) for name in MEASURES})
@@ -87,6 +92,15 @@ class Asked:
     def kind(self) -> Kind:
         """Of its questions."""
         return kind_of(self.keys)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether questions judged for the five aspects are among others, and left out."""
+        return self.kind == "qa" and any(key[3] != "qa" for key in self.keys)
+
+    def has(self, measure: Measure) -> bool:
+        """Whether there are questions in each set that the measure averages."""
+        return bool(self.contrasts[measure].columns.any(axis=0).all())
 
     @property
     def num_questions(self) -> int:
@@ -126,6 +140,12 @@ class CellValues:
         sets, known = self.asked.contrasts[measure].columns.T, np.isfinite(self.values)
         return self.whole and all(s.any() and known[s].mean() >= MIN_COVERAGE for s in sets)
 
+    def why_not(self, measure: Measure) -> str:
+        """Why it does not `has` a measure; nothing where it does."""
+        if not self.asked.has(measure):
+            return NO_QUESTIONS
+        return "" if self.has(measure) else "too few of its questions are judged"
+
     def interval(self, measure: Measure) -> Estimate:
         """Mean of this cell alone with its interval over videos; None unless `has` it."""
         if not self.has(measure):
@@ -134,30 +154,22 @@ class CellValues:
         return bootstrap_mean_of_columns(spread, self.asked.videos)
 
 
-def interval_over_runs(
+def over_runs(
     asked: Asked,
     runs: Sequence[Float[np.ndarray, " I"]],
     bases: Sequence[str],
     contrast: Contrast,
-) -> Estimate:
-    """Mean of several runs' values with its interval over runs, within bases, and videos."""
+) -> Crossed | None:
+    """Mean of several runs' values with its spread over runs, within bases, and videos."""
     if not runs:
-        return Estimate(None, None, None)
+        return None
     values = np.stack([contrast.spread(one) for one in runs])
-    return crossed_bootstrap(values, asked.videos, bases, contrast.weights)
+    return Crossed.of(values, asked.videos, bases, contrast.weights)
 
 
 def kind_of(keys: Sequence[tuple[str, ...]]) -> Kind:
-    """By the aspects that were judged.
-
-    Raises:
-        RedVillmError: questions of both kinds.
-    """
-    aspects = {key[3] for key in keys}
-    if "qa" in aspects and len(aspects) > 1:
-        do = "give benchmarks that are judged for `qa`, or for the five aspects"
-        raise RedVillmError("a study's questions are of two kinds", got=sorted(aspects), do=do)
-    return "qa" if "qa" in aspects else "five"
+    """By the aspects that were judged: `qa` where that is among them."""
+    return "qa" if any(key[3] == "qa" for key in keys) else "five"
 
 
 def read_cells(done: Sequence[Done]) -> dict[str, CellValues]:

@@ -22,6 +22,8 @@ def write_study_markdown(record: Json) -> str:
     blocks = [plain(f"# Which claims hold? Study “{record['study']}” of {record['base']}")]
     if record["quick"]:
         blocks.append(f"**{view.QUICK}**")
+    if record["missing"]:
+        blocks.append(f"**{view.gaps(record)}**")
     blocks += [plain(view.lead(record))]
     blocks += [markdown_list(f"{name}: {value}" for name, value in view.facts(record))]
     blocks += ["## Verdicts", plain(" ".join(view.tally(record)))]
@@ -29,7 +31,10 @@ def write_study_markdown(record: Json) -> str:
     for table in record["tables"]:
         blocks += _section(record, table, numbers)
     blocks += ["## Method", *map(plain, record["method"].split("\n\n"))]
-    return "\n\n".join([*blocks, "## All cells", _cells(record, numbers)]) + "\n"
+    blocks.append("## All cells")
+    if record["failed"]:
+        blocks += ["Failed:", markdown_list(view.failures(record))]
+    return "\n\n".join([*blocks, _cells(record, numbers)]) + "\n"
 
 
 def _section(record: Json, table: Json, numbers: Numbers) -> Iterator[str]:
@@ -60,7 +65,7 @@ def _rows(table: Json, numbers: Numbers) -> str:
             scores = [row["scores"][measure] for measure in MEASURES]
             shown = [text for s in scores for text in (numbers.score(s), numbers.spread(s))]
             name = f"{row['row']} {view.quantity(row)}"
-            lines.append([name, group.name, *shown, row["pairs"]])
+            lines.append([name, group.name, *shown, view.count(row)])
     return markdown_table(head, lines, words=2)
 
 
@@ -76,11 +81,11 @@ def _printed(table: str) -> Iterator[str]:
 
 
 def _claims(claims: list[Json], numbers: Numbers) -> str:
-    head = ["table", "claim", "compared", "budget", "verdict", "difference [95 % interval]", "p"]
+    head = ["table", "claim", "tested", "budget", "verdict", "difference [95 % interval]", "p"]
     head += ["n", "smallest detectable", "as printed"]
     rows = [
         [
-            *(claim["table"], claim["says"], view.compared(claim), view.group_of(claim).name),
+            *(claim["table"], claim["says"], claim["tested"], view.group_of(claim).name),
             f"{view.SYMBOLS[claim['verdict']]} {claim['verdict']}",
             *(
                 numbers.difference(claim),

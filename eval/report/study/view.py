@@ -209,7 +209,7 @@ def facts(record: Json) -> list[tuple[str, str]]:
 def lead(record: Json) -> str:
     """What was run, in a sentence."""
     bases = len(record["bases"])
-    cells = len({cell["cell"] for cell in record["cells"]})
+    cells = len({c["cell"] for c in record["cells"] if c["split"] == record["split"]})
     text = (
         f"{cells:,} runs of {record['base']} on {bases} independently pretrained "
         f"base{'s' if bases != 1 else ''}, each scored on {record['questions']:,} questions about "
@@ -222,6 +222,19 @@ def lead(record: Json) -> str:
         f"{text} World, recipe and bases were fixed on {frozen['frozen']}, before the test videos "
         f"were rendered from seed {frozen['test_seed']}."
     )
+
+
+def gaps(record: Json) -> str:
+    """That planned runs are missing; nothing of a whole study."""
+    if not (missing := record["missing"]):
+        return ""
+    runs = "1 planned run is" if missing == 1 else f"{missing:,} planned runs are"
+    return f"Not the whole study: {runs} missing (not run yet, or failed)."
+
+
+def failures(record: Json) -> list[str]:
+    """Runs that failed, each with what went wrong."""
+    return [f"{one['cell']}: {one['error']}" for one in record["failed"]]
 
 
 def shortened(value: object) -> str:
@@ -244,8 +257,9 @@ def adjusted(claim: Json) -> str:
 
 
 def count(entry: Json) -> str:
-    """Pairs that a claim rests on."""
-    return whole(entry["n"])
+    """Pairs that a claim or a row rests on, and of how many planned ones where some are missing."""
+    found, planned = entry["n"] if "n" in entry else entry["pairs"], entry["planned"]
+    return whole(found) if found is None or found >= planned else f"{found} of {planned}"
 
 
 def whole(value: Any) -> str:
@@ -264,7 +278,7 @@ def settings(cell: Json) -> str:
 
 
 def missing(entry: Json) -> str:
-    """Why a row or a claim has no number."""
+    """Why a score or a claim has no number."""
     return str(entry.get("why") or "no finished run has this number")
 
 
