@@ -217,11 +217,11 @@ def _claims(scale: float) -> list[Json]:
             place = {"budget": budget, "reading": reading, "headline": at == 0}
             numbers = _numbers(verdict, changes["table"] == "7", scale)
             entry = {"says": says, "verdict": verdict, **usual, **changes, **place, **numbers}
-            made.append(entry | {"planned": 10, "tested": tested_of(entry)})
+            made.append(entry | {"planned": 10, "tested": in_words(entry)})
     return made
 
 
-def tested_of(claim: Json) -> str:
+def in_words(claim: Json) -> str:
     """What stands beside a claim's own sentence."""
     return f"Tested: {claim['more']} against {claim['less']} in {claim['measure']}."
 

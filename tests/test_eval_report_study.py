@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 from browser import Seen, contrast, watch
 from playwright.sync_api import Browser, Page
-from study_record import CLAIMS, DIGEST, EVIL, MEASURES, TABLES, WHY_NOT, mean, study_record
+from study_record import (
+    CLAIMS,
+    DIGEST,
+    EVIL,
+    MEASURES,
+    TABLES,
+    WHY_NOT,
+    in_words,
+    mean,
+    study_record,
+)
 
 from benchmarks.chromium import chromium
 from eval.report.page import PAGE
@@ -125,6 +135,37 @@ def test_what_was_run_is_said_and_hashes_are_short(page: Page) -> None:
     assert DIGEST[:16] not in page.locator("body").inner_text()
 
 
+def test_what_is_tested_stands_in_words_beside_every_claims_sentence(page: Page) -> None:
+    wanted = [in_words({"measure": "temporal"} | changes) for _, changes, _ in CLAIMS]
+    for row, text in zip(rows(page.locator(".verdicts")), wanted, strict=True):
+        assert row[1].endswith(" ".join(text.split()))
+    beside = page.locator(".claim > h3 + p").all_inner_texts()
+    assert sorted(beside) == sorted(" ".join(text.split()) for text in wanted)
+
+
+def test_what_is_missing_or_failed_is_said_at_the_top_and_listed(
+    browser: Browser, tmp_path: Path
+) -> None:
+    record = study_record()
+    record |= {"missing": 1200, "failed": [{"cell": "ab" * 8, "error": f"no memory {EVIL}"}]}
+    record["claims"][0] |= {"n": 7}
+    record["cells"] += [cell | {"split": "val", "cell": "c" * 16} for cell in record["cells"][:1]]
+    page = browser.new_page()
+    seen = watch(page)
+    page.goto(write_study_page(record, tmp_path).as_uri())
+    said = "Not the whole study: 1,200 planned runs are missing (not run yet, or failed)."
+    assert page.locator(".banner").inner_text().startswith(said)
+    assert page.locator(".failed li").all_inner_texts() == [f"{'ab' * 8}: no memory {EVIL}"]
+    assert rows(page.locator(".verdicts"))[0][6] == "7 of 10"
+    assert "6 runs of mini on 2" in page.locator("header").inner_text()  # not those on val
+    assert seen.problems == []
+    page.close()
+    text = write_study_markdown(record)
+    assert f"**{said}**" in text
+    assert f"- {'ab' * 8}: no memory" in text
+    assert "| 7 of 10 |" in text
+
+
 @pytest.mark.parametrize("table", list(TABLES))
 def test_our_numbers_stand_for_every_budget_and_reading(page: Page, table: str) -> None:
     names, budgets = TABLES[table][2], ["long", "default"]
@@ -143,7 +184,7 @@ def test_our_numbers_stand_for_every_budget_and_reading(page: Page, table: str) 
                 row = next(numbers)
                 assert row[0].startswith(name)
                 if (table, name) == ("controls", "no video"):
-                    assert row[1:] == [DASH, DASH, DASH, "0"]
+                    assert row[1:] == [DASH, DASH, DASH, "0 of 10"]
                     continue
                 values = [mean(at, measure, budget, 1.0) for measure in MEASURES]
                 wanted = [f"{v:.1f} [{v - 3:.1f}, {v + 3:.1f}] sd 1.4" for v in values]
@@ -386,10 +427,11 @@ def test_markdown_has_the_same_numbers_and_no_markup_of_others(path: Path) -> No
         *("## Method", "## All cells"),
     ]
     assert (
-        f"| 4 | {CLAIMS[3][0]} | copy {MINUS} shared, temporal | long budget | ✓ holds | "
+        f"| 4 | {CLAIMS[3][0]} | Tested: copy against shared in temporal. | long budget | "
+        "✓ holds | "
         "+9.0 [+7.4, +10.6] | 0.0020 Holm 0.0160 | 10 | 2.2 | LLaVA-7B +0.23, Qwen-VL-7B +0.23 |"
     ) in lines
-    assert (f"| no video | default budget |{f' {DASH} |' * 6} 0 |") in lines
+    assert (f"| no video | default budget |{f' {DASH} |' * 6} 0 of 10 |") in lines
     fewest = ["50.0 [47.0, 53.0]", "53.0 [50.0, 56.0]", "56.0 [53.0, 59.0]"]
     assert f"| fewest (2) | long budget | {' | 1.4 | '.join(fewest)} | 1.4 | 10 |" in lines
     assert "| LLaVA-7B | with | copy | 2.57 | 2.64 | 3.13 | 2.21 | 2.41 |" in lines
@@ -450,7 +492,7 @@ def test_one_pair_and_a_study_of_nothing_are_still_pages(tmp_path: Path, browser
         f"50.0 sd {DASH}",
         f"53.0 sd {DASH}",
         f"56.0 sd {DASH}",
-        "1",
+        "1 of 10",
     ]
     assert section(page, "3").locator(".chart line.interval").count() == 0
     assert rows(page.locator(".verdicts"))[0][3] == "+9.0"
