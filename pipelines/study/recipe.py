@@ -15,8 +15,8 @@ from pipelines.demo_data import DemoDataConfig
 
 Measure = Literal["temporal", "content", "all"]
 """What is compared. Of questions with right and wrong answers, percent of them right: those of type
-`temporal`, those of type `spatial`, all. Of the five aspects, a mean score: temporal; the mean of
-correctness, detail and context; the mean of all five."""
+`temporal` (or `temporal relation`), all others, all. Of the five aspects, a mean score: temporal;
+the mean of correctness, detail and context; the mean of all five."""
 
 
 @dataclass(frozen=True)
