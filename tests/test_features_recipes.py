@@ -19,12 +19,14 @@ from features.config import BaseConfig, DatasetConfig
 from features.errors import CheckpointError, ConfigError
 from features.recipes import RECIPES, load_recipe, read_recipe
 from pipelines.experiment import Experiment
+from pipelines.plan_machine import Machine
+from pipelines.study.recipe import StudyConfig
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads(path: Path) -> None:
     kinds = {"bases": BaseConfig, "datasets": DatasetConfig, "experiments": Experiment}
-    kinds |= {"judges": JudgeConfig}
+    kinds |= {"judges": JudgeConfig, "studies": StudyConfig, "hardware": Machine}
     recipe = load_recipe(path.parent.name, path.stem, kinds[path.parent.name])
     if not isinstance(recipe, JudgeConfig):  # which has a model and no name
         named = recipe.experiment if isinstance(recipe, Experiment) else recipe.name

@@ -14,6 +14,7 @@ from features.recipes import RECIPES
 from pipelines.experiment import load_experiment
 from pipelines.study.cells import Cell, Use, plan_cells
 from pipelines.study.recipe import load_study
+from train.options import TrainConfig
 
 FOLDER = RECIPES / "experiments"
 README = FOLDER / "README.md"
@@ -34,7 +35,8 @@ def planned(name: str) -> tuple[BaseConfig, dict[Use, Cell]]:
     base = replace(load_base(name), layout="qwen-vl" if "qwen" in name else "llava-hf")
     study = load_study("paper")
     tables = tuple(replace(table, seeds=1) for table in study.tables if table.table in "34567")
-    return base, plan_cells(replace(study, tables=tables), {name: base}, quick=False)
+    start = load_experiment("red-villm").part(TrainConfig)
+    return base, plan_cells(replace(study, tables=tables), {name: base}, start)
 
 
 def test_every_printed_row_names_a_7b_recipe_and_every_recipe_is_named() -> None:
