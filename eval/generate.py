@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +39,7 @@ from features.durable import file_sha256
 from features.errors import ConfigError, FingerprintError
 from features.prompts import template_of
 from features.recipes import find_split
-from features.spec import SCHEMA_VERSION, canonical_json
+from features.spec import SCHEMA_VERSION, record_digest
 from features.store import FeatureStore
 from train.batch import Item
 from train.checkpoint import (
@@ -273,7 +272,7 @@ def _describe(
         "video_order": trained.video_order,
         "spec": store.spec.fingerprint,
         "features": store.content_digest,
-        "checkpoint": sha256(canonical_json([weights, switches]).encode()).hexdigest(),
+        "checkpoint": record_digest([weights, switches]),
         "dataset": dataset.name,
         "split": config.split,
         "annotations": annotations_digest(samples),

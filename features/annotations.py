@@ -34,7 +34,6 @@ rows counted from 0 (the lines of `jsonl` from 1). `id_prefix` is put before eve
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections import Counter
@@ -46,7 +45,7 @@ from typing import Any
 from features.config import SplitConfig
 from features.errors import AnnotationError, few
 from features.plan import VIDEO_SUFFIXES
-from features.spec import canonical_json
+from features.spec import record_digest
 
 TGIF_COLUMNS = ("gif_name", "question", "answer", "type", "vid_id", "key", "description")
 NO_QUESTIONS = "no questions in the file"
@@ -129,7 +128,7 @@ def load_annotations(split: SplitConfig) -> list[QASample]:
 def annotations_digest(samples: Sequence[QASample]) -> str:
     """sha256 over all samples sorted by id: what was asked, whatever the file's form or order."""
     rows = sorted(astuple(sample) for sample in samples)
-    return hashlib.sha256(canonical_json(rows).encode()).hexdigest()
+    return record_digest(rows)
 
 
 def _read_text(path: Path) -> str:

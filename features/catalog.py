@@ -27,7 +27,7 @@ from features.places import (
     read_bytes,
 )
 from features.plan import Plan, load_plan
-from features.spec import FeatureSpec, canonical_json
+from features.spec import FeatureSpec, canonical_json, record_digest
 from features.tables import encode_table, read_table
 
 log = logging.getLogger(__name__)
@@ -209,4 +209,4 @@ def _marker_stamp(store: StorePath) -> str:
     with disk_errors("cannot list the commits", store):
         versions = list_versions(store / "commits")
     found = [[name, *versions[name]] for name in sorted(versions) if is_marker_name(name)]
-    return hashlib.sha256(canonical_json(found).encode()).hexdigest()
+    return record_digest(found)

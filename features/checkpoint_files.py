@@ -23,6 +23,12 @@ _UNREADABLE = (OSError, SafetensorError, RuntimeError, UnpicklingError, EOFError
 PROJECT = Path(__file__).resolve().parent.parent
 
 
+def local_folder(name: str) -> Path | None:
+    """Folder of a checkpoint given by path: absolute, or below the working or project folder."""
+    folders = (Path(name), PROJECT / name)
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+
+
 def resolve_checkpoint(name: str) -> Path:
     """Folder of a checkpoint: a path (absolute, or below the working or project folder) or hub id.
 
@@ -31,9 +37,8 @@ def resolve_checkpoint(name: str) -> Path:
     Raises:
         CheckpointError: neither a folder nor a hub id that can be had.
     """
-    for folder in (Path(name), PROJECT / name):
-        if (folder / "config.json").is_file():
-            return folder
+    if folder := local_folder(name):
+        return folder
     if name.count("/") != 1 or name.startswith((".", "/")):
         raise CheckpointError(
             "no checkpoint there", where=name, wanted="a folder with config.json, or a hub id"

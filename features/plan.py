@@ -18,7 +18,7 @@ from pathlib import Path
 from features.durable import disk_errors, publish_new
 from features.errors import StoreError
 from features.places import StorePath, list_names
-from features.spec import canonical_json
+from features.spec import record_digest
 from features.tables import encode_table, read_table
 
 STATUS_OK = "ok"
@@ -302,4 +302,4 @@ def _publish(store: StorePath, part: int, rows: Sequence[PlanRow]) -> bool:
 
 def _part_hash(rows: Sequence[PlanRow]) -> str:
     planned = [[row.video_id, row.size, row.digest, row.shard, row.row] for row in rows]
-    return hashlib.sha256(canonical_json(planned).encode()).hexdigest()
+    return record_digest(planned)

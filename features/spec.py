@@ -69,7 +69,7 @@ class FeatureSpec:
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) over the canonical JSON of all fields."""
-        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()
+        return record_digest(asdict(self))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields plus schema version and fingerprint, as written to spec.json."""
@@ -103,6 +103,11 @@ class FeatureSpec:
 def canonical_json(value: object) -> str:
     """JSON with sorted keys and no blanks: the text that is hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def record_digest(value: object) -> str:
+    """sha256 (hex) over a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def check_schema(record: dict[str, Any], where: object) -> None:

@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from features.checkpoint_files import PROJECT
+from features.checkpoint_files import local_folder
 from features.config import BaseConfig
 from features.errors import CheckpointError, ConfigError
 from features.layouts import LAYOUTS, CheckpointParts, Part
@@ -112,9 +112,8 @@ def shapes_of(base: BaseConfig) -> BaseShapes:
 
 def local_checkpoint(name: str) -> Path | None:
     """Folder of a checkpoint that is on this machine, also in the hub's cache; never a download."""
-    for folder in (Path(name), PROJECT / name):
-        if (folder / "config.json").is_file():
-            return folder
+    if folder := local_folder(name):
+        return folder
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

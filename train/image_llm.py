@@ -6,7 +6,6 @@ final dtype and device, and every name is accounted for. Nothing in the checkpoi
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from features.checkpoint_files import CheckpointFiles, resolve_checkpoint, tenso
 from features.config import BaseConfig
 from features.errors import CheckpointError
 from features.layouts import CheckpointParts
-from features.spec import canonical_json
+from features.spec import record_digest
 from train.aligners import Aligner
 
 Positions = Literal["sequence", "mrope"]
@@ -118,7 +117,7 @@ def _digest(base: BaseConfig, parts: CheckpointParts) -> str:
     if base.delta_base is not None:
         norms["delta_base"] = CheckpointFiles(resolve_checkpoint(base.delta_base))[_NORM]
     record = [tensors_digest(aligner), tensors_digest(norms), _lasting(parts.config)]
-    return hashlib.sha256(canonical_json(record).encode()).hexdigest()
+    return record_digest(record)
 
 
 def _lasting(config: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from features.annotations import QASample, annotations_digest, load_annotations
 from features.config import BaseConfig, DatasetConfig
 from features.errors import ConfigError, FingerprintError, StoreError
 from features.places import StorePath
-from features.spec import IMPORTED, FeatureSpec, canonical_json
+from features.spec import IMPORTED, FeatureSpec, record_digest
 from features.store import FeatureStore
 from features.tower_files import base_eyes
 
@@ -118,7 +118,7 @@ def content_of(data: Sequence[OpenData]) -> str:
     digests = [one.features.content_digest for one in data]
     if len(digests) == 1:
         return digests[0]
-    return hashlib.sha256(canonical_json(sorted(digests)).encode()).hexdigest()
+    return record_digest(sorted(digests))
 
 
 def check_store(base: BaseConfig, spec: FeatureSpec, store: StorePath) -> None:

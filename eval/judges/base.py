@@ -6,7 +6,6 @@ whoever averages takes the verdicts that are `ok`, and prints how many were not.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -16,7 +15,7 @@ from typing import Literal, Protocol, runtime_checkable
 from features.config import Aspect
 from features.durable import escape_name, replace_file
 from features.errors import RedVillmError
-from features.spec import canonical_json
+from features.spec import record_digest
 
 Outcome = Literal["ok", "lost", "parse_failure", "api_failure", "refused", "not_asked"]
 """`lost`: there was no answer to judge; `not_asked`: the token budget ended before it."""
@@ -83,7 +82,7 @@ class JudgeRecord:
     @property
     def digest(self) -> str:
         """sha256 of all fields."""
-        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()
+        return record_digest(asdict(self))
 
     @property
     def slug(self) -> str:

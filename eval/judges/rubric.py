@@ -8,7 +8,6 @@ whole answer, so an answer between two marks cannot pretend to have ended.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from eval.judges.base import JudgeItem
 from features.config import Aspect
 from features.errors import ConfigError
 from features.recipes import did_you_mean
-from features.spec import canonical_json
+from features.spec import record_digest
 
 RUBRICS = Path(__file__).with_name("rubrics")
 PARTS = ("system", "user")
@@ -47,7 +46,7 @@ class Rubric:
     def digest(self) -> str:
         """sha256 of all templates."""
         texts = {aspect: [t.system, t.user] for aspect, t in self.templates.items()}
-        return hashlib.sha256(canonical_json(texts).encode()).hexdigest()
+        return record_digest(texts)
 
     def render(self, item: JudgeItem) -> tuple[str, str]:
         """The system's and the user's message for one answer.
@@ -62,7 +61,7 @@ class Rubric:
             raise ConfigError("an answer for consistency has two questions", got=item.sample_id)
         # Half a surrogate pair, which JSON can hold, cannot be sent.
         texts = {name: text.encode(errors="replace").decode() for name, text in texts.items()}
-        mark = hashlib.sha256(canonical_json(texts).encode()).hexdigest()[:8]
+        mark = record_digest(texts)[:8]
         filling = {**texts, "mark": mark}
         template = self.templates[item.aspect]
         system, user = (

@@ -12,7 +12,6 @@ verdicts are read out of them each time, so a better parser costs nothing.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -31,7 +30,7 @@ from eval.judges.progress import JudgingProgress
 from eval.judges.rubric import Rubric, reply_schema
 from features.config import Aspect
 from features.durable import replace_json
-from features.spec import canonical_json
+from features.spec import record_digest
 
 MANY = 10_000
 """Items from which on filling in the rubric takes so long that it is shown."""
@@ -117,7 +116,7 @@ class RubricJudge:
         """What is asked about an item at first."""
         system, user = self._rubric.render(item)
         parts = [item.sample_id, item.aspect, system, user, self._keyed_by]
-        key = hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+        key = record_digest(parts)
         schema = reply_schema(item.aspect) if self.record.structured else None
         return Request(key, system, user, schema)
 

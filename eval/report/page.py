@@ -41,8 +41,8 @@ def single_page(calls: Iterable[tuple[str, str]]) -> Iterator[str]:
             are escaped, so that it cannot end its element.
     """
     style, script = _style(), _script()
-    html = _html().replace("script-src 'self' file:", f"script-src '{_hash(script)}'")
-    html = html.replace("style-src 'self' file:", f"style-src '{_hash(style)}'")
+    html = _html().replace("script-src 'self' file:", f"script-src '{policy_hash(script)}'")
+    html = html.replace("style-src 'self' file:", f"style-src '{policy_hash(style)}'")
     before, after = html.replace(_STYLE_TAG, f"<style>{style}</style>").split(_SCRIPT_TAG)
     yield before
     for name, value in calls:
@@ -64,6 +64,6 @@ def _script() -> str:
     return '"use strict";\n(() => {\n' + "\n".join(parts) + "\n})();\n"
 
 
-def _hash(text: str) -> str:
+def policy_hash(text: str) -> str:
     """As a policy names an inline element by its contents."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,14 +87,11 @@ def plan_cells(
         seeds = 1 if quick else min(table.seeds, most or table.seeds)
         for name in list(bases)[: 1 if quick else table.bases]:
             base = bases[name]
-            for row in table.rows:
-                for reading in _readings(table, base):
-                    for budget in _budgets(table, base, quick):
-                        for seed in range(seeds):
-                            use = Use(table.table, row.name, name, seed, budget, reading)
-                            cells[use] = _cell(use, table, row, base, next(iter(bases)), start)
-                            if quick:
-                                cells[use] = replace(cells[use], split="val")
+            varied = _readings(table, base), _budgets(table, base, quick), range(seeds)
+            for row, reading, budget, seed in product(table.rows, *varied):
+                use = Use(table.table, row.name, name, seed, budget, reading)
+                cell = _cell(use, table, row, base, next(iter(bases)), start)
+                cells[use] = replace(cell, split="val") if quick else cell
     return cells
 
 

@@ -9,7 +9,6 @@ covered: that is what a commit is for.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from features.config import BaseConfig, Budget
 from features.durable import file_sha256, replace_json
 from features.errors import ConfigError, few
 from features.recipes import load_recipe
-from features.spec import SCHEMA_VERSION, canonical_json
+from features.spec import SCHEMA_VERSION, record_digest
 from pipelines.demo_data import DemoDataConfig
 from pipelines.study.claims import rule
 from pipelines.study.recipe import ClaimConfig, RowConfig, StudyConfig, TableConfig
@@ -35,7 +34,7 @@ from train.options import TrainConfig
 def freeze(path: Path, study: StudyConfig, bases: Mapping[str, BaseConfig], judge: str) -> None:
     """Write a study's lock to `path`; commit it before anything is scored on test videos."""
     content = _content(study, bases, judge)
-    digest = _digest(content)
+    digest = record_digest(content)
     lock = {"schema": SCHEMA_VERSION, "frozen": date.today().isoformat()}
     seed = {"digest": digest, "test_seed": _seed(digest), "defaults": _defaults()}
     replace_json(path, lock | content | seed, "lock")
@@ -63,9 +62,9 @@ def read_frozen(
             do="name another DATASET for them, or a study of your own (STUDY=my.yaml)",
         )
     now = _content(study, bases, judge)
-    changed = [name for name in now if lock.get(name) != json.loads(json.dumps(now[name]))]
+    changed = [name for name in now if lock.get(name) != now[name]]
     changed += _changed(lock.get("defaults", {}), _defaults())
-    if changed or lock.get("test_seed") != _seed(_digest(now)):
+    if changed or lock.get("test_seed") != _seed(record_digest(now)):
         raise ConfigError(
             "something has changed since the study was frozen: its test videos would be known",
             where=path,
@@ -90,7 +89,7 @@ def base_facts(bases: Mapping[str, BaseConfig]) -> dict[str, str]:
             file_sha256(path)
             for path in sorted(resolve_checkpoint(base.checkpoint).glob("*.safetensors"))
         ]
-        facts[name] = digests[0] if len(digests) == 1 else _digest(digests)
+        facts[name] = digests[0] if len(digests) == 1 else record_digest(digests)
     return facts
 
 
@@ -98,11 +97,11 @@ def _content(study: StudyConfig, bases: Mapping[str, BaseConfig], judge: str) ->
     """Everything that a result could be steered by, as digests."""
     return {
         "world": WORLDS[(study.render or DemoDataConfig()).world].digest,
-        "study": _digest(_said(study)),
-        "recipe": _digest(_said(load_recipe("experiments", "red-villm", TrainConfig))),
-        "bases": {name: _digest(_said(base)) for name, base in bases.items()},
+        "study": record_digest(_said(study)),
+        "recipe": record_digest(_said(load_recipe("experiments", "red-villm", TrainConfig))),
+        "bases": {name: record_digest(_said(base)) for name, base in bases.items()},
         "weights": base_facts(bases),
-        "answers": _digest(_said(GenerateConfig())),
+        "answers": record_digest(_said(GenerateConfig())),
         "judge": judge,
     }
 
@@ -142,10 +141,6 @@ def _said(config: Any) -> Any:
     if isinstance(config, list | tuple):
         return [_said(value) for value in config]
     return str(config) if isinstance(config, Path) else config
-
-
-def _digest(record: object) -> str:
-    return hashlib.sha256(canonical_json(json.loads(json.dumps(record))).encode()).hexdigest()
 
 
 def _seed(digest: str) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.paired import holm
+from eval.report.study.view import SCHEMA
 from features.durable import replace_json
 from features.errors import ConfigError
 from features.recipes import did_you_mean, read_recipe
@@ -25,7 +26,6 @@ from pipelines.study.scores import DIGITS, cell_score, rounded, row_score
 from pipelines.study.values import MEASURES, Asked, CellValues, Kind, read_cells
 from train.checkpoint import RECORD
 
-SCHEMA = 1
 LABELS: dict[Kind, dict[Measure, str]] = {
     "qa": {
         "temporal": "temporal questions, percent right",

@@ -89,7 +89,9 @@ class Study:
         if len(judges) != 1:
             raise ConfigError("a study has one judge", got=judging.judge, do="name one")
         self.judge, self.again = judges[0]
-        self.parts = {"test": self._test_parts(), "val": self._val_parts()}
+        test = options.benchmarks or self.recipe.benchmarks or f"{self.dataset.name}:test"
+        scored = benchmark_parts(test)
+        self.parts = {"test": scored, "val": self._val_parts(_is_qa(scored))}
         self.stores: dict[tuple[str, str, int], StorePath] = {}
 
     @property
@@ -211,18 +213,14 @@ class Study:
                     spec = read_spec(summary.store)
                     self.stores[name, dataset.name, spec.num_frames] = summary.store
 
-    def _test_parts(self) -> list[tuple[DatasetConfig, str]]:
-        named = self.options.benchmarks or self.recipe.benchmarks or f"{self.dataset.name}:test"
-        return benchmark_parts(named)
-
-    def _val_parts(self) -> list[tuple[DatasetConfig, str]]:
+    def _val_parts(self, qa: bool) -> list[tuple[DatasetConfig, str]]:
         """What choices are made on; nothing where the dataset has no fitting split."""
         own = self.options.dataset is None and self.options.benchmarks is None
         named = self.options.validation or (self.recipe.validation if own else "")
         if not named and "val" not in self.dataset.splits:
             return []
         parts = benchmark_parts(named or f"{self.dataset.name}:val")
-        if _is_qa(parts) == _is_qa(self._test_parts()):
+        if _is_qa(parts) == qa:
             return parts
         if self.options.validation:
             wanted = "questions of the benchmarks' kind"

@@ -7,7 +7,6 @@ that differ in what is scored alone share a training run, and are done one after
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import defaultdict, deque
@@ -39,7 +38,7 @@ from features.durable import only_one, replace_json
 from features.errors import FingerprintError
 from features.places import StorePath
 from features.recipes import find_split
-from features.spec import SCHEMA_VERSION, canonical_json
+from features.spec import SCHEMA_VERSION, record_digest
 from features.store import FeatureStore
 from pipelines.evaluation import Executor, explain, say_failed
 from pipelines.study.cells import Cell, Done
@@ -305,4 +304,4 @@ def _content_digest(store: StorePath) -> str:
 
 
 def _digest(record: object) -> str:
-    return hashlib.sha256(canonical_json(record).encode()).hexdigest()[:16]
+    return record_digest(record)[:16]

@@ -6,8 +6,6 @@ of its only style sheet.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.report.page import PAGE
+from eval.report.page import PAGE, policy_hash
 from eval.report.published import (
     ABLATION_NOTES,
     ABLATION_SETTINGS,
@@ -79,9 +77,12 @@ def render(template: str, policy: str, **values: Any) -> bytes:
     )
     sheets = PAGE / "report.css", TEMPLATES / "study.css"
     style = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     text = environment.get_template(template).render(
-        style=Markup(style), digest=Markup(digest), policy=Markup(policy), view=view, **values
+        style=Markup(style),
+        source=Markup(policy_hash(style)),
+        policy=Markup(policy),
+        view=view,
+        **values,
     )
     # Half a character, which UTF-8 cannot say, stands as a question mark.
     return text.encode(errors="replace")

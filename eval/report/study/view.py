@@ -14,6 +14,7 @@ from eval.report.study.svg import fraction
 from features.errors import RedVillmError
 
 SCHEMA = 1
+"""Of results.json, as pipelines/study/outcome.py writes it."""
 MEASURES = ("temporal", "content", "all")
 SYMBOLS = {"holds": "✓", "does not hold": "✗", "undecided": "?"}
 """Verdicts, each with a sign of its own beside its word and colour."""
