@@ -23,7 +23,7 @@ from features.errors import ConfigError
 
 RECIPES = PROJECT / "pipelines" / "recipes"
 Recipe = TypeVar("Recipe")
-Kind = Literal["bases", "datasets", "experiments", "hardware", "judges", "studies"]
+Kind = Literal["bases", "datasets", "experiments", "hardware", "judges", "studies", "translators"]
 KINDS = {"studies": "study", "hardware": "hardware"}
 """What one of them is called, where that is not the folder without its s."""
 

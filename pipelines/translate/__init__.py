@@ -1,0 +1,1 @@
+"""Annotations and predictions in another language: translated, checked, reviewed by people."""
