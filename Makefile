@@ -134,8 +134,9 @@ bench-report: $(BROWSER) ## a report of 73,000 judged rows: seconds to build and
 check: $(STAMP) ## ruff, mypy strict, import-linter
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports
 
+# a file of tests is one worker's, whose shared set-up is then made once
 test: $(BROWSER) ## the test suite
-	@$(VENV)/bin/python -m pytest -m "not soak" $(ARGS)
+	@$(VENV)/bin/python -m pytest -m "not soak" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 soak: $(BROWSER) ## the long tests (kills at many moments)
 	@$(VENV)/bin/python -m pytest -m soak --timeout 3600 $(ARGS)
