@@ -103,7 +103,7 @@ def _scores(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _five(five: Mapping[str, Any]) -> Iterator[str]:
-    yield f"### {plain(five['dataset'])}, the five aspects{plain(translated(five))}"
+    yield f"### {plain(five['dataset'] + ', the five aspects' + translated(five))}"
     missing = [
         f"Run {row['name']}: not judged for: {', '.join(row['missing'])}."
         for row in five["rows"]
