@@ -58,8 +58,8 @@ def add_translated(
         split: its split.
 
     Raises:
-        RedVillmError: the file has no record of a translation, is of other answers, or of others
-            than these questions were asked.
+        RedVillmError: the file has no record of a translation, or is of other answers, or has
+            answers in it that were not translated; or other questions were asked than these.
     """
     record, meta = _record_of(file), read_meta(folder)
     if route := route_of(meta):
@@ -69,6 +69,12 @@ def add_translated(
     _check_same_questions(rows, samples, folder, dataset.name)
     _check_same_answers(rows, texts, file, folder)
     joined = [_joined(s, rows[s.sample_id], texts.get(s.sample_id)) for s in samples]
+    lost = [rows[row["sample_id"]] for row in joined if row["lost"] == FAILED]
+    missing = sum(bool(row[name]) for row in lost for name in ("pred", "pred2"))
+    if missing < record.failed:
+        got = f"{missing} texts are missing, {record.failed} have no translation"
+        do = "translate what failed, or leave it out: as it is it would be judged wrong"
+        raise RedVillmError("the source stands for a translation", where=file, got=got, do=do)
     target = eval_folder(folder.parents[2], dataset.name, translated_split(split, record.direction))
     facts = {
         "dataset": dataset.name,
@@ -84,8 +90,7 @@ def add_translated(
     replace_json(target / META, meta | facts, "predictions-meta")
     lines = "".join(to_line(row) for row in joined)
     replace_file(target / PREDICTIONS, lines.encode(errors="backslashreplace"), "predictions")
-    failed = sum(row["lost"] == FAILED for row in joined)
-    return TranslatedSummary(target, sum(row["lost"] is None for row in joined), failed)
+    return TranslatedSummary(target, sum(row["lost"] is None for row in joined), len(lost))
 
 
 def _record_of(file: Path) -> Translation:

@@ -168,7 +168,7 @@ def test_what_has_no_translation_is_lost_and_never_wrong(folder: Path) -> None:
         rows[1]["pred"] = " "
         del rows[2]  # rejected by a reviewer
 
-    run(folder, translate(folder, fail))
+    assert run(folder, translate(folder, fail, replace(SAID, failed=2))) == 0
     rows = read_predictions(english(folder))
     assert [row["lost"] for row in rows] == [FAILED, FAILED, FAILED, None, "truncated"]
     assert [row["pred"] for row in rows] == [None, None, None, "", None]
@@ -272,6 +272,11 @@ def test_translations_of_other_answers_are_refused_by_name(
 def test_what_is_no_translation_or_was_translated_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    kept = translate(folder, record=replace(SAID, failed=1))
+    told = refused(capsys, folder, kept)
+    assert "the source stands for a translation" in told
+    assert "0 texts are missing, 1 have no translation" in told
+    Path("translated.jsonl.translation.json").unlink()
     file = translate(folder, record=None)
     assert "no record beside it" in refused(capsys, folder, file)
     write_translation(file, ASKED)
