@@ -60,6 +60,12 @@ def test_sections_and_tables_are_the_same() -> None:
     assert shape(CHINESE) == shape(ENGLISH)
 
 
+def test_no_line_ends_within_a_sentence_s_words() -> None:
+    """A line break between two Chinese characters would be shown as a blank."""
+    han = "[\u3400-\u9fff]"
+    assert not re.search(f"{han}\n{han}", FENCE.sub("", CHINESE))
+
+
 @pytest.mark.parametrize(("text", "other"), [(ENGLISH, "README.zh.md"), (CHINESE, "README.md")])
 def test_all_links_lead_somewhere_and_each_to_the_other(text: str, other: str) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", text)

@@ -118,7 +118,7 @@ def _text(meta: Mapping[str, Any], key: str) -> str:
 def _translators(meta: Mapping[str, Any]) -> str:
     """By whom, with what decides the texts; how much of it was reviewed is another matter."""
     found = [f"{t.what} {t.direction} by {t.engine} {t.digest[:8]}" for t in translations_of(meta)]
-    return ", ".join(dict.fromkeys(found)) or "not translated"
+    return ", ".join(dict.fromkeys(found)) or "no translation recorded"
 
 
 def _judge_settings(record: JudgeRecord) -> str:
