@@ -13,6 +13,7 @@ from eval.folders import META, PREDICTIONS, read_meta
 from eval.formats import import_predictions
 from eval.generate import GenerateConfig, generate
 from eval.judges.offline import OfflineJudge
+from eval.report.study.view import asked
 from eval.run import judge_answers
 from eval.translations import original_split, route_of, split_name, translations_label
 from features.annotations import load_annotations
@@ -20,6 +21,7 @@ from features.config import BaseConfig, DatasetConfig
 from features.errors import AnnotationError
 from features.recipes import load_recipe
 from features.translation import Translation, write_translation
+from pipelines.study.run import benchmark_facts
 
 ASKED = Translation("annotations", "en-zh", "deepl", "ab" * 32, 300)
 SAID = Translation("predictions", "zh-en", "opus-mt@12345678", "cd" * 32, 8000)
@@ -106,6 +108,16 @@ def test_imported_answers_are_to_translated_questions_too(
     (tmp_path / "theirs.json").write_text(json.dumps(rows))
     import_predictions(tmp_path / "theirs.json", samples, dataset, "test", tmp_path / "eval")
     assert read_meta(tmp_path / "eval")["translations"] == [asdict(ASKED)]
+
+
+def test_a_study_says_it_of_what_it_asks(dataset: DatasetConfig) -> None:
+    name = {"dataset": "tiny", "split": "test"}
+    assert benchmark_facts(dataset, "test") == name  # as studies of before have it
+    write_translation(dataset.splits["test"].questions, ASKED)
+    told = benchmark_facts(dataset, "test")
+    assert told == name | {"translations": "annotations en-zh by deepl"}
+    assert asked(name) == "tiny, test"
+    assert asked(told) == "tiny, test - annotations en-zh by deepl"
 
 
 def test_a_damaged_record_is_no_missing_one(
