@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,11 +60,15 @@ def add_translated(
 
     Raises:
         RedVillmError: the file has no record of a translation, or is of other answers, or has
-            answers in it that were not translated; or other questions were asked than these.
+            answers in it that were not translated; or other questions were asked than these, or
+            these very ones, in whose language the answers are no more.
     """
     record, meta = _record_of(file), read_meta(folder)
     if route := route_of(meta):
         raise RedVillmError("these answers were translated already", where=folder, got=route)
+    if (annotations := annotations_digest(samples)) == meta["annotations"]:
+        what, do = "these are the questions that were asked", "name the dataset translated from"
+        raise RedVillmError(what, where=folder, got=f"{dataset.name}, {split}", do=do)
     rows = {row["sample_id"]: row for row in read_predictions(folder)}
     texts = {row["sample_id"]: row for row in read_rows(file)}
     _check_same_questions(rows, samples, folder, dataset.name)
@@ -75,11 +80,12 @@ def add_translated(
         got = f"{missing} texts are missing, {record.failed} have no translation"
         do = "translate what failed, or leave it out: as it is it would be judged wrong"
         raise RedVillmError("the source stands for a translation", where=file, got=got, do=do)
-    target = eval_folder(folder.parents[2], dataset.name, translated_split(split, record.direction))
+    run = Path(os.path.normpath(folder / "../../.."))  # the folder may be `.`
+    target = eval_folder(run, dataset.name, translated_split(split, record.direction))
     facts = {
         "dataset": dataset.name,
         "split": split,
-        "annotations": annotations_digest(samples),
+        "annotations": annotations,
         "questions": len(samples),
         "aspects": list(dataset.splits[split].aspects),
         "type_names": list(dataset.type_names),

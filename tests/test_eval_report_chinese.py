@@ -200,6 +200,8 @@ def test_a_comparison_of_chinese_answers_is_marked_as_such(
     page = browser.new_page()
     page.goto(path.as_uri())
     assert set(language(page, ".question h3")) == {"zh-Hans"}
+    family = page.locator(".pred").first.evaluate("one => getComputedStyle(one).fontFamily")
+    assert all(font in family for font in FONTS)
     assert language(page, ".question .pred")[:2] == ["zh-Hans", "en"]
     label = "split test - annotations en-zh by deepl, 1,200 of 8,000 reviewed"
     assert label in page.locator("header p").first.inner_text()

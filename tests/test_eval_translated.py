@@ -14,9 +14,11 @@ import yaml
 
 from eval.answer_files import to_line
 from eval.folders import META, PREDICTIONS, eval_folder, prediction_row, read_meta, read_predictions
-from eval.translated import FAILED
+from eval.translated import FAILED, add_translated
 from features.annotations import QASample, annotations_digest, write_qa_pairs
+from features.config import DatasetConfig
 from features.durable import file_sha256
+from features.recipes import load_recipe
 from features.spec import SCHEMA_VERSION
 from features.translation import Translation, write_translation
 from pipelines.__main__ import main
@@ -238,6 +240,15 @@ def test_made_again_after_a_review_old_verdicts_count_no_more(
     assert "predictions zh-en by deepl, 5 of 5 reviewed" in shown
 
 
+def test_the_folder_may_be_where_one_stands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, wanted = translate(folder).absolute(), english(folder.absolute())
+    dataset = load_recipe("datasets", "pets.yaml", DatasetConfig)
+    monkeypatch.chdir(folder)
+    done = add_translated(Path(), file, ENGLISH, dataset, "test")
+    assert done.folder.resolve() == wanted
+    assert (done.translated, done.failed) == (4, 0)
+
+
 def refused(capsys: pytest.CaptureFixture[str], *args: Any) -> str:
     capsys.readouterr()
     assert run(*args) == 2
@@ -255,6 +266,9 @@ def test_other_questions_are_refused_by_name(
     assert "about another video: q0" in told
     assert not english(folder).exists()
     assert "no such split" in refused(capsys, folder, file, "--split", "val")
+    told = refused(capsys, folder, file, "--dataset", "pets-zh.yaml")
+    assert "these are the questions that were asked" in told
+    assert not (folder.parent / "test.zh-en").exists()
 
 
 def test_translations_of_other_answers_are_refused_by_name(
