@@ -22,8 +22,11 @@ from features.durable import replace_file, replace_json
 from features.errors import FingerprintError, RedVillmError
 
 PARTS = "predictions.*-of-*.jsonl"
-NOT_COMPARED = ("schema", "versions", "aspects", "type_names", "seconds")
-"""Fields of the meta file that are recorded and do not forbid resuming."""
+READERS = ("aspects", "type_names", "translations")
+"""Fields of the meta file that only readers of the answers go by: a list each."""
+NOT_COMPARED = ("schema", "versions", "seconds", *READERS)
+"""Fields that are recorded and do not forbid resuming: another translation has another digest of
+the annotations, and one that was only reviewed asks the same."""
 
 
 def file_of(folder: Path, part: tuple[int, int] | None) -> Path:
@@ -92,10 +95,10 @@ def start_over(folder: Path) -> None:
 
 
 def note_recipe(folder: Path, meta: Mapping[str, Any]) -> None:
-    """Take over what only readers of the answers go by, where the recipe has changed since."""
+    """Take over what only readers of the answers go by, where that has changed since."""
     there = read_meta(folder)
-    now = {name: meta[name] for name in ("aspects", "type_names")}
-    if any(there.get(name) != value for name, value in now.items()):
+    now = {name: meta[name] for name in READERS}
+    if any(there.get(name, []) != value for name, value in now.items()):
         _write_meta(folder, there | now)
 
 

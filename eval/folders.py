@@ -1,6 +1,6 @@
 """Where the answers of a run lie, and what was said about them.
 
-<run>/eval/<dataset>/<split>/ holds
+<run>/eval/<dataset>/<split>/ (`<split>.zh-en/` for translated answers, see translated.py) holds
 - `predictions.jsonl`, a row a question, and `predictions.meta.json`, what the answers depend on;
 - `judges/<judge>/` with `judge.json`, `verdicts.jsonl`, a row a question and aspect, and
   `summary.json`, the scores, written last.

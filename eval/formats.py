@@ -25,6 +25,7 @@ from typing import Any, Literal
 from eval.answer_files import to_line
 from eval.folders import META, PREDICTIONS, prediction_row, read_meta, read_predictions
 from eval.published_rows import join, read_published
+from eval.translations import annotation_translations
 from features.annotations import QASample, annotations_digest, load_annotations
 from features.config import DatasetConfig, SplitConfig
 from features.durable import file_sha256, replace_file, replace_json
@@ -107,6 +108,7 @@ def import_predictions(
         "dataset": dataset.name,
         "split": split,
         "annotations": annotations_digest(samples),
+        "translations": annotation_translations(dataset.splits[split]),
         "questions": len(samples),
         "aspects": list(dataset.splits[split].aspects),
         "type_names": list(dataset.type_names),

@@ -32,6 +32,7 @@ from eval.answer_files import (
 from eval.answering import Asked, Decoding, Engine, TorchEngine
 from eval.batches import Prompted, in_batches, to_row
 from eval.folders import eval_folder
+from eval.translations import annotation_translations
 from features.annotations import QASample, annotations_digest, load_annotations
 from features.config import BaseConfig, DatasetConfig
 from features.device import intra_op_threads, pick_device, pick_dtype
@@ -276,6 +277,7 @@ def _describe(
         "dataset": dataset.name,
         "split": config.split,
         "annotations": annotations_digest(samples),
+        "translations": annotation_translations(find_split(dataset, config.split)),
         "questions": len(samples),
         "dtype": str(config.torch_dtype).removeprefix("torch."),
         "device": config.torch_device.type,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_CHINESE = "\u3400-\u9fff"
-_TOKENS = re.compile(rf"[{_CHINESE}]|[^\s{_CHINESE}]+")
+CHINESE = "\u3400-\u9fff"
+"""Of a class of characters in a regular expression."""
+_TOKENS = re.compile(rf"[{CHINESE}]|[^\s{CHINESE}]+")
 """Words; each Chinese character is a token of its own, since nothing separates them."""
-_BLANKS = re.compile(rf"(?<=[{_CHINESE}])\s+|\s+(?=[{_CHINESE}])")
+_BLANKS = re.compile(rf"(?<=[{CHINESE}])\s+|\s+(?=[{CHINESE}])")
 _DIGITS = {"零": 0, "两": 2} | {digit: n for n, digit in enumerate("一二三四五六七八九", start=1)}
 _DIGIT = "[一二两三四五六七八九]"
 _BELOW_1000 = re.compile(
@@ -48,7 +50,12 @@ _WITHOUT_PUNCTUATION = _WithoutPunctuation()
 
 def token_f1(pred: str, answer: str) -> float:
     """Harmonic mean of precision and recall over the tokens, counted with multiplicity, in 0..1."""
-    ours, theirs = Counter(_TOKENS.findall(pred)), Counter(_TOKENS.findall(answer))
+    return f1(_TOKENS.findall(pred), _TOKENS.findall(answer))
+
+
+def f1(pred: Sequence[str], answer: Sequence[str]) -> float:
+    """The same of tokens that somebody else cut."""
+    ours, theirs = Counter(pred), Counter(answer)
     shared = (ours & theirs).total()
     return 2 * shared / (ours.total() + theirs.total()) if shared else 0.0
 

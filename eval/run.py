@@ -26,6 +26,7 @@ from eval.generate import GenerateConfig, generate
 from eval.judges.base import JUDGE, Cost, Judge, JudgeItem, JudgeRecord, Verdict, write_verdicts
 from eval.metrics import overlaps, questions_of, score_by_type, withhold
 from eval.scores import MIN_COVERAGE, TypeScore
+from eval.translations import split_name, translations_label
 from features.config import Aspect, BaseConfig, DatasetConfig
 from features.durable import file_sha256, replace_json
 from features.errors import RedVillmError, few
@@ -51,6 +52,8 @@ class EvalSummary:
     """Questions without an answer, by the code of the reason."""
     folder: Path
     """The judge's."""
+    translations: str = ""
+    """What was translated before it was judged, and which way; empty: nothing."""
 
     @property
     def headline(self) -> dict[Aspect, float | None]:
@@ -65,7 +68,8 @@ class EvalSummary:
             told.append(
                 self.refused.get(aspect) or f"{value:.{1 if aspect == 'qa' else 2}f} {unit}"
             )
-        return f"{', '.join(told)} ({self.judge.label}, {self.dataset} {self.split}); {self.folder}"
+        which = f"{self.dataset} {self.split}" + (self.translations and f" - {self.translations}")
+        return f"{', '.join(told)} ({self.judge.label}, {which}); {self.folder}"
 
 
 def evaluate(
@@ -227,4 +231,5 @@ def _summarise(
         if message is not None:
             refused[aspect] = message
     lost = dict(sorted(Counter(row["lost"] for row in rows if row["lost"]).items()))
-    return EvalSummary(meta["dataset"], meta["split"], record, scores, refused, lost, where)
+    facts = meta["dataset"], split_name(meta), record, scores, refused, lost, where
+    return EvalSummary(*facts, translations_label([meta]))

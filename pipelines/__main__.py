@@ -32,7 +32,7 @@ STAGES = {
     "export": "a trained run as a folder that can be shared: export RUN TARGET",
     "import-projector": "Video-ChatGPT's mm_projector: import-projector FILE TARGET --base BASE",
     "judge": "answers that are there, judged (again): judge FOLDER --judge NAME; the Batch API",
-    "predictions": "answers of other projects and for their scripts: export, import, judged",
+    "predictions": "answers exchanged and translated: export, import, judged, translated",
     "store": "feature stores: verify, info, convert, merge, import, export, gc",
     "inspect": "what a base is, and whether its files are whole: inspect BASE",
     "mini": "train the embedded base from scratch",

@@ -9,7 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from eval.folders import META, eval_folder
 from eval.generate import GenerateConfig, generate
+from eval.translations import original_split
 from features.config import BaseConfig, DatasetConfig
 from features.durable import disk_errors
 from features.errors import ConfigError, RedVillmError, StoreError
@@ -43,6 +45,11 @@ class Job:
     def __str__(self) -> str:
         return f"{self.run} on {self.dataset.name} {self.split}"
 
+    @property
+    def is_translated(self) -> bool:
+        """Whether answers are meant that somebody translated; such are not made here."""
+        return original_split(self.split) != self.split
+
     def absolute(self) -> Job:
         """The same from any folder: Ray's workers have one of their own on each node."""
         splits = {
@@ -71,8 +78,14 @@ class Job:
         """Answer what is not answered yet (of one part); returns the folder of the answers.
 
         Raises:
-            RedVillmError: see `generate`; or there are no features.
+            RedVillmError: see `generate`; or there are no features, or no translated answers.
         """
+        if self.is_translated:
+            folder = eval_folder(self.run, self.dataset.name, self.split)
+            if not (folder / META).exists():
+                do = "translate the answers, then `python -m pipelines predictions translated`"
+                raise RedVillmError("no translated answers", where=folder, do=do)
+            return folder
         trained = read_projector_config(find_projectors(self.run))
         store = self.open_store(trained.spec)
         config = replace(config, split=self.split)
@@ -142,7 +155,7 @@ def pick_splits(dataset: DatasetConfig, wanted: str) -> list[str]:
     else:
         names = [name for name in dataset.splits if not name.startswith(NOT_ASKED)]
     for name in names:
-        find_split(dataset, name)
+        find_split(dataset, original_split(name))
     return names
 
 

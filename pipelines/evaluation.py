@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -74,8 +75,10 @@ def evaluate_jobs(
     )
     done: list[EvalSummary] = []
     failed: list[str] = []
-    answers = _answer_on_ray(jobs, config, workers) if by_ray else _answer_here(jobs, config)
-    for job, folder in answers:
+    there = [job for job in jobs if by_ray and not job.is_translated]
+    here = [job for job in jobs if job not in there]
+    far = _answer_on_ray(there, config, workers) if there else ()
+    for job, folder in chain(_answer_here(here, config), far):
         if isinstance(folder, str):
             failed.append(f"{job}: {folder}")
             say_failed(console, failed[-1])

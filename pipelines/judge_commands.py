@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from eval.scores import MIN_COVERAGE
 from features.errors import ConfigError
 from pipelines.stages import Stage, console
+from pipelines.translated_command import TranslatedOptions, run_translated
 
 
 @dataclass(frozen=True)
@@ -291,4 +292,5 @@ VERBS = {
     "export": Stage(lambda: (ExportOptions,), run_export, ("folder", "target")),
     "import": Stage(lambda: (ImportOptions,), run_import, ("file",)),
     "judged": Stage(lambda: (JudgedOptions,), run_judged, ("folder",)),
+    "translated": Stage(lambda: (TranslatedOptions,), run_translated, ("folder", "file")),
 }

@@ -14,6 +14,7 @@ from eval.folders import JUDGES, SUMMARY, read_meta
 from eval.generate import GenerateConfig
 from eval.report.build import NamedRun, Part, build_report, terminal_table
 from eval.scores import MIN_COVERAGE
+from eval.translations import split_name
 from features.config import DatasetConfig
 from features.errors import ConfigError
 from features.recipes import did_you_mean
@@ -42,8 +43,8 @@ class ReevalConfig:
     unless given."""
     benchmarks: str | None = None
     """Separated by blanks: vcgbench, msvd-qa, msrvtt-qa, tgif-frameqa, activitynet-qa, demo, any
-    dataset recipe or YAML file; `name:split` is one split (`msvd-qa:val`). The dataset unless
-    given."""
+    dataset recipe or YAML file; `name:split` is one split (`msvd-qa:val`), `name:split.zh-en` its
+    translated answers that are there. The dataset unless given."""
     baseline: str | None = None
     """Row that all others are compared with; `untuned` where there is one."""
     executor: Executor = "auto"
@@ -177,7 +178,7 @@ def _evaluated(run: Path) -> list[tuple[str, str]]:
     """(dataset, split) of everything that was judged of a run."""
     folders = {found.parents[2] for found in run.glob(f"eval/*/*/{JUDGES}/*/{SUMMARY}")}
     metas = [read_meta(folder) for folder in sorted(folders)]
-    return [(meta["dataset"], meta["split"]) for meta in metas]
+    return [(meta["dataset"], split_name(meta)) for meta in metas]
 
 
 def _all_runs(where: Selection) -> str:

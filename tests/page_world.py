@@ -117,6 +117,7 @@ FEW_TYPES = {
 }
 PUBLISHED: Json = {
     "judge": "GPT-3.5, as printed in the paper",
+    "generative": ["vcgbench"],
     "table1": [{"method": "RED-VILLM", "llm": "LLaVA-7B"} | dict.fromkeys(ASPECTS, 2.57)],
     "table2": [
         {"method": "FrozenBiLM", "llm": "DeBERTa-V2", "msvd-qa": {"accuracy": 32.2, "score": None}},

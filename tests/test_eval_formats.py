@@ -116,7 +116,7 @@ def test_the_meta_file_says_where_answers_come_from(tmp_path: Path) -> None:
     meta = read_meta(tmp_path / "theirs")
     assert set(meta) == {
         *("schema", "dataset", "split", "annotations", "questions", "aspects", "type_names"),
-        *("source", "source_sha256"),
+        *("translations", "source", "source_sha256"),
     }
     assert meta["aspects"] == ["qa"]
     assert meta["type_names"] == ["motion", "color"]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from eval.judges.base import Cost, Judge, JudgeItem, Verdict, read_verdicts, write_verdicts
+from eval.judges.make import make_judge
 from eval.judges.offline import OfflineJudge
+from eval.judges.options import JudgeConfig
 from eval.overlap import normalise, token_f1
 from features.config import Aspect
-from features.errors import RedVillmError
+from features.errors import ConfigError, RedVillmError
+from features.recipes import load_recipe
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,53 @@ def test_chinese_answers() -> None:
     ]
     assert judge.record.language == "zh"
     assert judge.record.slug != OfflineJudge().record.slug
+
+
+def test_the_judge_of_stored_verdicts_stays_the_judge_it_was() -> None:
+    """Studies and folders of verdicts go by these names, in both languages."""
+    assert OfflineJudge().record.slug == "offline-em-f1-2-5d14fc51"
+    assert OfflineJudge("zh").record.slug == "offline-em-f1-2-434938ef"
+    assert OfflineJudge().record.label == "offline-em-f1-2"
+    assert OfflineJudge("zh").record.label == "offline-em-f1-2 (zh)"
+
+
+def test_words_of_chinese_are_another_judge_s_tokens() -> None:
+    judge = OfflineJudge("zh", words=True)
+    items = [
+        item("红色的圆形", "红色的、圆形。"),  # punctuation is no word
+        item("红色圆形", "红色方块"),  # 1 of 2 words; of 4 characters 2, and also 2.5
+        item("骑自行车", "骑车"),  # 骑|自行车 and 骑车: no word shared, two characters are
+    ]
+    assert [(v.correct, v.score) for v in judge(items)] == [(True, 5.0), (False, 2.5), (False, 0.0)]
+    by_character = OfflineJudge("zh")(items[2:])
+    assert by_character[0].score == pytest.approx(5 * 2 * 2 / (4 + 2))
+    assert judge.record.name == f"offline-em-f1-2-words-jieba-{version('jieba')}"
+    assert judge.record.digest != OfflineJudge("zh").record.digest
+
+
+def test_both_scripts_are_one_where_a_judge_says_so() -> None:
+    items = [item("红色的汽车", "紅色的汽車"), item("红色的汽车", "紅色的汽車", "detail")]
+    assert [v.score for v in OfflineJudge("zh")(items)] == [3.0, 3.0]  # 3 of 5 characters
+    judge = OfflineJudge("zh", simplified=True)
+    assert [(v.correct, v.score) for v in judge(items)] == [(True, 5.0), (None, 5.0)]
+    assert judge.record.name == f"offline-em-f1-2-t2s-opencc-{version('opencc')}"
+
+
+def test_recipes_lead_to_these_judges(tmp_path: Path) -> None:
+    names = {}
+    for name in ("offline", "offline-zh", "offline-zh-words"):
+        record = make_judge(load_recipe("judges", name, JudgeConfig), tmp_path).record
+        names[name] = (record.name.partition("-words")[0], record.language)
+    zh = ("offline-em-f1-2", "zh")
+    assert names == {
+        "offline": ("offline-em-f1-2", "en"),
+        "offline-zh": zh,
+        "offline-zh-words": zh,
+    }
+    with pytest.raises(ConfigError, match="offline judge in Chinese"):
+        JudgeConfig(words=True)
+    with pytest.raises(ConfigError, match="offline judge in Chinese"):
+        JudgeConfig("endpoint", "some-model", language="zh", simplified=True)
 
 
 def test_verdicts_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -693,9 +693,9 @@ def test_a_lost_answer_and_an_unknown_sample_are_said(visit: Visit) -> None:
 
 def test_chinese_is_marked_as_such(visit: Visit) -> None:
     page = visit("#sample=q00004")
-    assert page.locator("dd").first.get_attribute("lang") == "zh"
+    assert page.locator("dd").first.get_attribute("lang") == "zh-Hans"
     assert page.locator("dd").first.inner_text() == CHINESE
-    assert page.locator(".pred").first.get_attribute("lang") == "zh"
+    assert page.locator(".pred").first.get_attribute("lang") == "zh-Hans"
     page.evaluate("location.hash = '#sample=q00005'")
     expect(page.locator(".detail h3")).to_have_text("q00005")
     assert page.locator("dd").first.get_attribute("lang") is None

@@ -83,6 +83,17 @@ WORLDS: dict[str, tuple[dict[str, object], list[str], int]] = {
         ["v_aaaaaaaaaaa.mp4", "v_bbbbbbbbbbb.mkv"],
         3,
     ),
+    "vcgbench-zh": (
+        {
+            "generic_qa_zh.json": GENERAL,
+            "temporal_qa_zh.json": GENERAL,
+            "consistency_qa_zh.json": [
+                {"Q1": "是什么?", "Q2": "哪个?", "A": "一只猫。", "video_name": "v_bbbbbbbbbbb"}
+            ],
+        },
+        ["v_aaaaaaaaaaa.mp4", "v_bbbbbbbbbbb.mkv"],
+        3,
+    ),
     "msvd-qa": (
         {
             "val_qa.json": [{"answer": "chop", "id": 1, "question": "what?", "video_id": 1201}],
@@ -179,6 +190,7 @@ def test_recipes_know_what_was_published(name: str) -> None:
         },
         "activitynet-qa": {"val": (18_000, 1_800), "test": (8_000, 800)},
         "vcgbench": {"generic": (1_996, 499), "temporal": (499, 499), "consistency": (499, 499)},
+        "vcgbench-zh": {"generic": (1_996, 499), "temporal": (499, 499), "consistency": (499, 499)},
         "msvd-qa": {"val": (6_415, 245), "test": (13_157, 504)},
         "msrvtt-qa": {"val": (12_278, 497), "test": (72_821, 2_990)},
         "tgif-qa": {"test": (13_691, 7_132)},

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ import ray
 from ray.cluster_utils import Cluster
 from tiny_eval import TinyEval, make_tiny_eval, save_run
 
-from eval.folders import PREDICTIONS, eval_folder, read_predictions
+from eval.folders import META, PREDICTIONS, eval_folder, read_predictions
 from eval.generate import GenerateConfig
 from features.config import BaseConfig
 from features.errors import ConfigError
+from features.translation import Translation
 from pipelines.__main__ import main
 from pipelines.eval_jobs import Job, benchmark_parts, find_checkpoints, name_rows
 from pipelines.eval_ray import answer_on_ray
@@ -132,6 +133,31 @@ def test_two_wordings_of_a_question_are_judged_together(world: TinyEval) -> None
     report = json.loads((world.root / "out" / "report.json").read_text())
     assert report["tables"][0]["aspect"] == "consistency"
     assert report["tables"][0]["rows"][0]["all"]["score"] is not None
+
+
+def test_translated_answers_are_judged_where_they_are_and_made_nowhere(
+    world: TinyEval, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reeval(world) == 2  # a video is lost
+    run = world.runs / "ours/seed-0"
+    old, new = (eval_folder(run, "tiny", split) for split in ("test", "test.zh-en"))
+    shutil.copytree(old, new, ignore=shutil.ignore_patterns("judges"))
+    meta = json.loads((new / META).read_text())
+    said = Translation("predictions", "zh-en", "deepl", "cd" * 32, 24)
+    (new / META).write_text(json.dumps(meta | {"translations": [asdict(said)]}))
+    before = {path: path.read_bytes() for path in new.iterdir()}
+    capsys.readouterr()
+    more = ["--resume", "false", "--min_coverage", "0.5"]  # which starts all other answers over
+    assert reeval(world, *more, benchmarks=f"{world.recipe}:val+test.zh-en") == 2
+    told = capsys.readouterr()
+    shown = " ".join(told.out.split())
+    assert "no translated answers" in shown  # of the other two runs
+    assert "predictions translated" in shown
+    assert "4 evaluations, 2 failed" in shown
+    assert {path: path.read_bytes() for path in before} == before
+    report = json.loads((world.root / "out/report.json").read_text())
+    found = {t["split"]: [row["name"] for row in t["rows"]] for t in report["tables"]}
+    assert found == {"val": ["ours", "untuned"], "test.zh-en": ["ours"]}
 
 
 def test_names_of_rows() -> None:

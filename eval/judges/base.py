@@ -91,9 +91,10 @@ class JudgeRecord:
 
     @property
     def label(self) -> str:
-        """Name for column heads: with the language where it is not English, and the rubric."""
-        language = "" if self.language == "en" else f", {self.language}"
-        return f"{self.name} (rubric {self.rubric[:8]}{language})" if self.rubric else self.name
+        """Name for column heads: with the rubric, and the language where it is not English."""
+        rubric = [f"rubric {self.rubric[:8]}"] if self.rubric else []
+        told = rubric + ([] if self.language == "en" else [self.language])
+        return f"{self.name} ({', '.join(told)})" if told else self.name
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def make_judge(
     if config.kind == "offline":
         from eval.judges.offline import OfflineJudge
 
-        return OfflineJudge(config.language)
+        return OfflineJudge(config.language, config.words, config.simplified)
     if asks and config.kind == "endpoint":
         endpoint_key(config)
     from eval.judges.rubric import load_rubric

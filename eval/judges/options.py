@@ -24,7 +24,11 @@ class JudgeConfig:
     key_variable: str = "OPENAI_API_KEY"
     """endpoint: the environment variable with the key. The key itself is never written anywhere."""
     language: Literal["en", "zh"] = "en"
-    """Of the rubric."""
+    """Of the rubric; of the answers where there is none (offline)."""
+    words: bool = False
+    """offline, zh: F1 over words as jieba cuts them instead of characters (extra `zh`)."""
+    simplified: bool = False
+    """offline, zh: traditional characters count as simplified ones (OpenCC, extra `zh`)."""
     rubrics: Path | None = None
     """Folder of templates instead of the project's own."""
     temperature: float = 0.0
@@ -53,6 +57,10 @@ class JudgeConfig:
     def __post_init__(self) -> None:
         if self.kind != "offline" and not self.model:
             raise ConfigError("a judge needs a model", got=f"kind {self.kind}", do="set `model`")
+        if (self.words or self.simplified) and (self.kind, self.language) != ("offline", "zh"):
+            got = f"kind {self.kind}, language {self.language}"
+            what = "words and simplified are of the offline judge in Chinese"
+            raise ConfigError(what, got=got, wanted="kind offline, language zh")
         for name in ("concurrency", "attempts", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more", got=getattr(self, name))

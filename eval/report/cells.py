@@ -41,6 +41,11 @@ def seeds(row: Mapping[str, Any]) -> str:
     return f"{row['seeds']} of {row['of_seeds']}" if few else str(row["seeds"])
 
 
+def translated(table: Mapping[str, Any]) -> str:
+    """Behind the name of a benchmark, what of it was translated and which way."""
+    return f" - {table['translations']}" if table["translations"] else ""
+
+
 def table_types(table: Mapping[str, Any]) -> list[str]:
     """A table's columns: each type, and all unless one type is all there is."""
     types = sorted({kind for row in table["rows"] for kind in row["types"]} - {"all"})

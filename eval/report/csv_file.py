@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 COLUMNS = (
-    *("run", "dataset", "split", "aspect", "type", "judge", "judge_slug", "seeds", "of_seeds"),
-    *("asked", "judged", "lost", "failures", "refused", "accuracy", "low", "high"),
+    *("run", "dataset", "split", "translations", "aspect", "type"),
+    *("judge", "judge_slug", "seeds", "of_seeds", "asked", "judged", "lost"),
+    *("failures", "refused", "accuracy", "low", "high"),
     *("score", "score_low", "score_high", "exact", "f1", "macro"),
 )
 

@@ -10,6 +10,7 @@ from eval.judges.base import Verdict
 from eval.metrics import Question, average_aspects, difference_of_averages
 from eval.report.gather import PartResults
 from eval.scores import Averages, Estimate
+from eval.translations import translations_label
 from features.config import Aspect
 
 FIVE: tuple[Aspect, ...] = tuple(aspect for aspect in get_args(Aspect) if aspect != "qa")
@@ -26,7 +27,7 @@ def make_five(
     order: Sequence[str],
     compare: Sequence[tuple[str, str]],
 ) -> list[dict[str, Any]]:
-    """The five aspects and their means, for each dataset and judge that has tables of them all.
+    """The five aspects and their means, for each dataset, route and judge that has them all.
 
     The aspects of a dataset may lie in different splits. A run that was not judged for all five has
     a row, and no means.
@@ -37,12 +38,13 @@ def make_five(
         order: names of all runs, in the order of rows.
         compare: names (a, b) whose paired differences a - b of the mean of aspects are reported.
     """
-    found: dict[tuple[str, str, bool], dict[Aspect, tuple[PartResults, Mapping[str, Any]]]] = {}
+    found: dict[tuple[object, ...], dict[Aspect, tuple[PartResults, Mapping[str, Any]]]] = {}
     of_part = {(one.part.dataset, one.part.split): one for one in parts}
     for table in tables:
         part = of_part[table["dataset"], table["split"]]
         choosing = table["split"].startswith("val")  # never mixed with what is scored once
-        aspects = found.setdefault((table["dataset"], table["judge_slug"], choosing), {})
+        key = table["dataset"], table["judge_slug"], choosing, table["route"]
+        aspects = found.setdefault(key, {})
         aspects.setdefault(table["aspect"], (part, table))
     return [
         _five({aspect: aspects[aspect] for aspect in FIVE}, order, compare)
@@ -74,8 +76,10 @@ def _five(
         }
     first = next(iter(tables.values()))
     pairs = [(a, b) for a, b in compare if a in rows and b in rows]
+    metas = [meta for part, _ in aspects.values() for meta in part.metas]
     return {
-        **{key: first[key] for key in ("dataset", "judge", "judge_slug")},
+        **{key: first[key] for key in ("dataset", "route", "judge", "judge_slug")},
+        "translations": translations_label(metas),
         "rows": list(rows.values()),
         "differences": list(_differences(whole, pairs)),
     }

@@ -85,6 +85,11 @@ class PartResults:
     """By slug, how tables call the judge; see `name_judges`."""
 
     @property
+    def metas(self) -> list[dict[str, Any]]:
+        """Of every seed of every run."""
+        return [seed.meta for run in self.runs for seed in run.seeds]
+
+    @property
     def keys(self) -> list[Key]:
         """Every column of verdicts that some run has, aspect by aspect."""
         known = {key for run in self.runs for seed in run.seeds for key in seed.verdicts}

@@ -14,9 +14,10 @@ from eval.report.cells import (
     number,
     seeds,
     table_types,
+    translated,
     withheld_types,
 )
-from eval.report.published import ASPECTS, DATASETS
+from eval.report.published import ASPECTS, DATASETS, GENERATIVE
 
 _INTERVALS = (
     "In square brackets the 95 % interval: a cluster bootstrap that draws whole videos, over the "
@@ -71,7 +72,7 @@ def _where(row: Mapping[str, Any]) -> str:
 
 def _scores(table: Mapping[str, Any]) -> Iterator[str]:
     judge, types = table["judge"], table_types(table)
-    yield f"### {plain(_where(table))}"
+    yield f"### {plain(_where(table) + translated(table))}"
     lines = [f"Run {row['name']}: {row['refused']}." for row in table["rows"] if row["refused"]]
     for row in table["rows"]:
         if kinds := withheld_types(row):
@@ -102,7 +103,7 @@ def _scores(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _five(five: Mapping[str, Any]) -> Iterator[str]:
-    yield f"### {plain(five['dataset'])}, the five aspects"
+    yield f"### {plain(five['dataset'] + ', the five aspects' + translated(five))}"
     missing = [
         f"Run {row['name']}: not judged for: {', '.join(row['missing'])}."
         for row in five["rows"]
@@ -137,7 +138,7 @@ def _published(report: Mapping[str, Any], dataset: str) -> Iterator[str]:
             ]
             for row in found["table2"]
         ]
-    elif dataset == "vcgbench":
+    elif dataset in GENERATIVE:
         head = [f"{name}, {found['judge']}" for name in ASPECTS.values()]
         rows = [
             [row["method"], row["llm"], *(number(row[name], 2) for name in ASPECTS)]

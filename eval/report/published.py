@@ -17,6 +17,8 @@ DATASETS = {
     "activitynet-qa": "ActivityNet-QA",
 }
 """Our name of each dataset of Table 2 and the paper's."""
+GENERATIVE = ("vcgbench", "vcgbench-zh")
+"""Our names of the benchmark of Table 1, in which its row cn was asked in Chinese."""
 ASPECTS = {
     "correctness": "Correct",
     "detail": "Detail",
@@ -151,10 +153,12 @@ def published() -> dict[str, Any]:
     """Tables 1 and 2, for report.json.
 
     `table1`: a row a method with a score for each aspect; `table2`: a row a method with
-    `{"accuracy", "score"}` for each dataset, None where nothing is printed; `judge`; `notes`.
+    `{"accuracy", "score"}` for each dataset, None where nothing is printed; `generative`: datasets
+    that the first is about; `judge`; `notes`.
     """
     return {
         "judge": JUDGE,
+        "generative": list(GENERATIVE),
         "table1": [
             {"method": method, "llm": llm, **dict(zip(ASPECTS, numbers, strict=True))}
             for method, llm, numbers in _rows(_TABLE_1)

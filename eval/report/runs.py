@@ -32,6 +32,7 @@ class Part:
 
     dataset: str
     split: str
+    """As its folder is called: `test.zh-en` are answers to `test` that were translated."""
 
 
 @dataclass(frozen=True)

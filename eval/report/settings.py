@@ -8,6 +8,7 @@ from typing import Any
 
 from eval.judges.base import JudgeRecord
 from eval.report.gather import PartResults, RunResults, SeedFacts
+from eval.translations import translations_of
 from features.errors import few
 
 SETTINGS = (
@@ -41,6 +42,9 @@ def fingerprints(parts: Sequence[PartResults]) -> dict[str, str]:
         here = [entry for entry in seeds if entry[0] is part]
         where = f"{part.part.dataset}, {part.part.split}"
         found |= _shared(_at("annotations", where, parts), _values(here, "annotations"))
+        if any(translations_of(meta) for meta in part.metas):
+            by = [(_seed_name(one, seed), where, _translators(seed.meta)) for _, one, seed in here]
+            found |= _shared(_at("translations", where, parts), by)
     for part in parts:
         for slug, record in part.judges.items():
             found[f"judge {part.labels[slug]}"] = record.digest
@@ -49,7 +53,7 @@ def fingerprints(parts: Sequence[PartResults]) -> dict[str, str]:
 
 
 def decoding_warnings(part: PartResults) -> list[str]:
-    """What makes the runs of a part's tables hard to compare: they were not decoded alike."""
+    """What makes the runs of a part's tables hard to compare: other decoding or translators."""
     where = f"{part.part.dataset}, {part.part.split}"
     seeds = [(_seed_name(one, seed), seed.meta) for one in part.runs for seed in one.seeds]
     recorded = [(who, meta) for who, meta in seeds if meta.get("temperature") is not None]
@@ -60,6 +64,12 @@ def decoding_warnings(part: PartResults) -> list[str]:
     if len(part.runs) > 1 and len(recorded) < len(seeds):
         names = few([who for who, meta in seeds if meta.get("temperature") is None])
         found.append(f"{where}: how answers were decoded is not recorded of {names}")
+    translators: dict[str, list[str]] = {}
+    for who, meta in seeds:
+        translators.setdefault(_translators(meta), []).append(who)
+    if len(translators) > 1:
+        told = "; ".join(f"{text} ({few(names)})" for text, names in translators.items())
+        found.append(f"{where}: texts were translated differently: {told}")
     return found
 
 
@@ -103,6 +113,12 @@ def _text(meta: Mapping[str, Any], key: str) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {version}" for name, version in value.items())
     return _NOT_RECORDED if value is None else str(value)
+
+
+def _translators(meta: Mapping[str, Any]) -> str:
+    """By whom, with what decides the texts; how much of it was reviewed is another matter."""
+    found = [f"{t.what} {t.direction} by {t.engine} {t.digest[:8]}" for t in translations_of(meta)]
+    return ", ".join(dict.fromkeys(found)) or "no translation recorded"
 
 
 def _judge_settings(record: JudgeRecord) -> str:

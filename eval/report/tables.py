@@ -21,6 +21,7 @@ from eval.metrics import (
 from eval.report.gather import PartResults, RunResults
 from eval.report.runs import Key
 from eval.scores import Difference
+from eval.translations import route_of, translations_label
 
 _PERCENTAGES = {"accuracy", "low", "high", "exact", "f1", "points", "same"}
 
@@ -43,6 +44,8 @@ def make_table(
     return {
         "dataset": part.part.dataset,
         "split": part.part.split,
+        "route": route_of(part.metas[0]),
+        "translations": translations_label(part.metas),
         "aspect": aspect,
         "judge": part.labels[slug],
         "judge_slug": slug,

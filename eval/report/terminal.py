@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from eval.report.cells import DASH, accuracy, mean_score, seeds, table_types
+from eval.report.cells import DASH, accuracy, mean_score, seeds, table_types, translated
 
 
 def terminal_table(report: Mapping[str, Any]) -> Table:
@@ -20,7 +20,8 @@ def terminal_table(report: Mapping[str, Any]) -> Table:
 
 def _one(table: Mapping[str, Any]) -> Table:
     what = "accuracy in %" if table["aspect"] == "qa" else f"{table['aspect']}, score"
-    title = f"{what} on {table['dataset']}, {table['split']} [95 % interval], judge"
+    where = f"{table['dataset']}, {table['split']}{translated(table)}"
+    title = f"{what} on {where} [95 % interval], judge"
     shown = Table(title=escape(f"{title} {table['judge']}"), box=SIMPLE_HEAD)
     types = table_types(table)
     shown.add_column("run")
@@ -41,6 +42,7 @@ def _several(tables: list[Mapping[str, Any]], order: list[str]) -> Table:
     for table in tables:
         what = "accuracy %" if table["aspect"] == "qa" else f"{table['aspect']}, score"
         head = f"{table['dataset']}\n{table['split']}: {what}\n{table['judge']}"
+        head += f"\n{table['translations']}" if table["translations"] else ""
         shown.add_column(escape(head), justify="right")
     judged = {row["name"] for table in tables for row in table["rows"]}
     for name in (name for name in order if name in judged):

@@ -10,6 +10,8 @@ from rich.table import Column, Table
 
 from eval.report.study.comparison import write_comparison_page
 from eval.report.study.page import write_study_page
+from eval.translations import annotation_translations, translations_label
+from features.config import DatasetConfig
 from features.durable import only_one
 from features.errors import RedVillmError
 from features.recipes import read_recipe, recipe_path
@@ -108,11 +110,18 @@ def _facts(study: Study, lock: dict[str, Any] | None) -> dict[str, Any]:
         "base": study.family,
         "bases": [{"name": name, "digest": digest} for name, digest in weights.items()],
         "dataset": study.dataset.name,
-        "benchmarks": [{"dataset": d.name, "split": name} for d, name in study.parts[split]],
+        "benchmarks": [benchmark_facts(*part) for part in study.parts[split]],
         "judge": study.judge.record.label,
         "frozen": lock,
         "root": str(study.out),
     }
+
+
+def benchmark_facts(dataset: DatasetConfig, split: str) -> dict[str, str]:
+    """What was asked, with what was translated of it, if anything was."""
+    meta = {"translations": annotation_translations(dataset.splits[split])}
+    translated = {"translations": told} if (told := translations_label([meta])) else {}
+    return {"dataset": dataset.name, "split": split, **translated}
 
 
 def _whys(study: Study) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from eval.folders import JUDGES, EvalFolder, read_judged
 from eval.judges.base import Verdict
 from eval.report.study.page import render
 from eval.report.video_paths import address
+from eval.translations import split_name, translations_label
 from features.durable import replace_file
 from features.errors import RedVillmError
 from features.plan import load_plan
@@ -84,14 +85,15 @@ def write_comparison_page(
     rows = [pair[0].rows[sample] for sample in drawn]
     shown = [row["video_id"] for row in rows]
     clips = _clips(_files(shown, store, videos), out.parent)
-    meta = judged[0].meta
+    meta, label = judged[0].meta, translations_label(one.meta for one in judged)
     html = render(
         "comparison.html",
         policy=_POLICY,
         models=pair,
         judge=judged[0].judge.label,
         dataset=meta["dataset"],
-        split=meta["split"],
+        split=split_name(meta),
+        translations=f" - {label}" if label else "",
         seed=seed,
         candidates=len(candidates),
         questions=[

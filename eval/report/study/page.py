@@ -6,6 +6,7 @@ of its only style sheet.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from eval.overlap import CHINESE
 from eval.report.page import PAGE, policy_hash
 from eval.report.published import (
     ABLATION_NOTES,
@@ -76,6 +78,7 @@ def render(template: str, policy: str, **values: Any) -> bytes:
         lstrip_blocks=True,
     )
     sheets = PAGE / "report.css", TEMPLATES / "study.css"
+    environment.filters["lang"] = _lang
     style = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     text = environment.get_template(template).render(
         style=Markup(style),
@@ -86,3 +89,9 @@ def render(template: str, policy: str, **values: Any) -> bytes:
     )
     # Half a character, which UTF-8 cannot say, stands as a question mark.
     return text.encode(errors="replace")
+
+
+def _lang(text: str) -> Markup:
+    """An element's attribute where its text is Chinese, as the report's page says it."""
+    chinese = len(re.findall(rf"[{CHINESE}]", text)) > len(re.findall("[A-Za-z]+", text))
+    return Markup(' lang="zh-Hans"' if chinese and not re.search("[\u3040-\u30ff]", text) else "")

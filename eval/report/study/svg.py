@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from markupsafe import Markup
+from rich.cells import cell_len, set_cell_size
 
 _SVG = Markup('<svg viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>')
 _TEXT = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>')
@@ -187,7 +188,9 @@ def _marker(x: float, y: float, point: Point) -> Markup:
 
 
 def _short(name: str, most: int) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
+    """A name in so many letters; a Chinese character is as wide as two, and is never halved."""
+    short = set_cell_size(name, most - 1).rstrip()
+    return name if cell_len(name) <= most else f"{short}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _signed(value: float) -> str:

@@ -198,13 +198,19 @@ def facts(record: Json) -> list[tuple[str, str]]:
     found = [
         ("Base", ", ".join(f"{b['name']} ({shortened(b['digest'])})" for b in record["bases"])),
         ("Trained on", record["dataset"]),
-        ("Asked", ", ".join(f"{b['dataset']}, {b['split']}" for b in record["benchmarks"])),
+        ("Asked", "; ".join(asked(benchmark) for benchmark in record["benchmarks"])),
         ("Judge", record["judge"]),
         *((f"Measure: {name}", record["measures"][name]) for name in MEASURES),
     ]
     fixed = (record["frozen"] or {}).items()
     text = "; ".join(f"{key.replace('_', ' ')} {shortened(value)}" for key, value in fixed)
     return [*found, ("Fixed beforehand", text or "nothing")]
+
+
+def asked(benchmark: Json) -> str:
+    """A benchmark by name, with what of it was translated and which way."""
+    told = benchmark.get("translations")
+    return f"{benchmark['dataset']}, {benchmark['split']}" + (f" - {told}" if told else "")
 
 
 def lead(record: Json) -> str:

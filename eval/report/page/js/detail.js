@@ -29,7 +29,7 @@ function facts(pairs) {
     {},
     pairs
       .filter(([, text]) => text !== null && text !== undefined)
-      .flatMap(([name, text]) => [make("dt", {}, name), said("dd", text, { class: "text" })]),
+      .flatMap(([name, text]) => [make("dt", {}, name), make("dd", { class: "text" }, text)]),
   );
 }
 
@@ -85,10 +85,10 @@ function answerCard(part, run, one) {
     one.lost !== null
       ? make("p", { class: "problem" }, `lost: ${one.lost}`)
       : [
-          said("p", one.pred, { class: "text pred" }),
+          make("p", { class: "text pred" }, one.pred),
           one.pred2 === null
             ? null
-            : said("p", one.pred2, { class: "text pred", "aria-label": "to the other wording" }),
+            : make("p", { class: "text pred", "aria-label": "to the other wording" }, one.pred2),
         ],
     overlap ? make("p", { class: "soft" }, overlap) : null,
     one.lost === null
@@ -119,7 +119,7 @@ function verdictBox(part, key, verdict) {
         "details",
         {},
         make("summary", {}, "the judge’s words"),
-        said("p", verdict.reply, { class: "text" }),
+        make("p", { class: "text" }, verdict.reply),
       )
     : null;
   return make(
@@ -132,7 +132,7 @@ function verdictBox(part, key, verdict) {
       make("span", { class: "soft" }, ` ${keyLabel(part, key)}`),
     ),
     seedsText(verdict),
-    verdict.reason ? said("p", verdict.reason, { class: "soft text" }) : null,
+    verdict.reason ? make("p", { class: "soft text" }, verdict.reason) : null,
     reply,
   );
 }

@@ -11,15 +11,25 @@ function draw(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-// Functions become event listeners; null, undefined and false leave an attribute or child out.
+// Functions become event listeners; null, undefined and false leave an attribute or child out. What
+// is Chinese is marked as such: its glyphs and its voice differ.
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (typeof value === "function") element.addEventListener(name, value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  const shown = children.flat().filter((child) => child !== null && child !== undefined);
+  if (shown.some(isChinese)) element.setAttribute("lang", "zh-Hans");
+  element.append(...shown);
   return element;
+}
+
+// A text with more Chinese characters than words in Latin letters; kana are Japanese.
+function isChinese(text) {
+  if (typeof text !== "string" || /[\u3040-\u30ff]/.test(text)) return false;
+  const count = (pattern) => text.match(pattern)?.length ?? 0;
+  return count(/[\u3400-\u9fff]/g) > count(/[A-Za-z]+/g);
 }
 
 function byId(id) {
@@ -41,12 +51,6 @@ function withInterval(value, low, high, digits) {
   }
   const interval = ` [${fixed(low, digits)}, ${fixed(high, digits)}]`;
   return [fixed(value, digits), make("span", { class: "soft" }, interval)];
-}
-
-// Text of the data. Chinese is marked as such: its glyphs and its voice differ.
-function said(tag, text, attributes = {}) {
-  const chinese = /[\u3400-\u9fff]/.test(text) && !/[\u3040-\u30ff]/.test(text);
-  return make(tag, { ...attributes, lang: chinese ? "zh" : null }, text);
 }
 
 // A table that scrolls by itself where it is too wide.

@@ -66,7 +66,7 @@ function fiveChart(five) {
     .filter(isNumber);
   return groupedChart(
     {
-      title: `Five aspects of ${five.dataset}, with 95 % intervals; the axis does not begin at 0`,
+      title: `Five aspects of ${five.dataset}${translated(five)}, with 95 % intervals; the axis does not begin at 0`,
       names: five.rows.map((row) => row.name),
       groups,
       ticks: ends.length ? roundTicks(Math.min(...ends), Math.max(...ends), 5) : [0, 5],
@@ -88,7 +88,7 @@ function typeBars(one) {
   const what = percent ? "accuracy" : one.aspect;
   return groupedChart(
     {
-      title: `${one.dataset}, split ${one.split}: ${what} by type, with 95 % intervals`,
+      title: `${one.dataset}, split ${one.split}${translated(one)}: ${what} by type, with 95 % intervals`,
       names: one.rows.map((row) => row.name),
       groups: types.map((type) => ({
         name: type,

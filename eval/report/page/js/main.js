@@ -56,7 +56,8 @@ function goTo(section, event) {
 function showReport(report) {
   orderRuns(report);
   document.title = report.title;
-  byId("title").textContent = report.title;
+  byId("title").textContent = "";
+  fill(byId("title"), {}, [report.title]);
   byId("lead").append(...leadText(report));
   const sections = [
     resultsSection(report),

@@ -1,7 +1,7 @@
 // The paper's rows of a dataset, as printed.
 
 function publishedRows(published, dataset) {
-  const generative = dataset === "vcgbench";
+  const generative = published.generative.includes(dataset);
   const rows = generative ? published.table1 : published.table2.filter((row) => dataset in row);
   if (!rows.length) return [];
   const number = generative ? 1 : 2;

@@ -39,17 +39,27 @@ function datasetResults(report, dataset) {
   );
 }
 
+// And by route: answers in one language never stand beside the same ones translated.
 function groupedByJudge(tables) {
-  return unique(tables.map((one) => one.judge_slug)).map((slug) =>
-    tables.filter((one) => one.judge_slug === slug),
-  );
+  const group = (one) => `${one.judge_slug} ${one.route}`;
+  return unique(tables.map(group)).map((name) => tables.filter((one) => group(one) === name));
+}
+
+// What stands behind a benchmark's name: which texts were translated, and which way.
+function translated(...tables) {
+  const told = unique(tables.map((one) => one.translations)).filter(Boolean);
+  return told.length ? ` - ${told.join("; ")}` : "";
 }
 
 // All scored aspects of one dataset and judge.
 function scoredResults(report, scored) {
-  const [{ dataset, judge_slug: slug }] = scored;
+  const [{ dataset, judge_slug: slug, route }] = scored;
   const five = report.five.find(
-    (one) => one.dataset === dataset && one.judge_slug === slug && one.rows.length,
+    (one) =>
+      one.dataset === dataset &&
+      one.judge_slug === slug &&
+      one.route === route &&
+      one.rows.length,
   );
   const ordered = five && { ...five, rows: inOrder(five.rows) };
   return [
@@ -96,7 +106,7 @@ function accuracyTable(one) {
     ...types.map((type) => percentCell(scoreOf(row, type))),
     ...overlapCells(row.all),
   ]);
-  const caption = `${one.dataset}, split ${one.split}: accuracy in percent by type of question, judge ${one.judge}`;
+  const caption = `${one.dataset}, split ${one.split}${translated(one)}: accuracy in percent by type of question, judge ${one.judge}`;
   return table(caption, head, rows);
 }
 
@@ -194,7 +204,8 @@ function scoreTable(tables) {
     ...tables.map((one) => scoredCell(rowOf(one, name))),
     ...overlaps.cells(name),
   ]);
-  return table(`${tables[0].dataset}: scores, 0 to 5, judge ${tables[0].judge}`, head, rows);
+  const which = `${tables[0].dataset}${translated(...tables)}`;
+  return table(`${which}: scores, 0 to 5, judge ${tables[0].judge}`, head, rows);
 }
 
 function fewestSeeds(rows) {
@@ -215,7 +226,8 @@ function scoredTypesTable(one) {
     row.name,
     ...types.map((type) => scoreCell(scoreOf(row, type))),
   ]);
-  const caption = `${one.dataset}, split ${one.split}: ${one.aspect}, 0 to 5, by type of question, judge ${one.judge}`;
+  const which = `${one.dataset}, split ${one.split}${translated(one)}`;
+  const caption = `${which}: ${one.aspect}, 0 to 5, by type of question, judge ${one.judge}`;
   return table(caption, head, rows);
 }
 
@@ -242,7 +254,8 @@ function fiveTable(five, tables) {
     meanCell(row.question_weighted),
     ...overlaps.cells(row.name),
   ]);
-  const caption = `${five.dataset}: scores of the five aspects, 0 to 5, judge ${five.judge}`;
+  const which = `${five.dataset}${translated(five)}`;
+  const caption = `${which}: scores of the five aspects, 0 to 5, judge ${five.judge}`;
   return table(caption, head, rows);
 }
 
