@@ -34,7 +34,7 @@ _ENGLISH = rf"(?:{_DIGITS}|\b(?:{'|'.join((*_WORDS, *_SCALES))})\b)"
 _TOKEN = re.compile(_ENGLISH)
 _RUN = re.compile(rf"{_ENGLISH}(?:(?:[ -]|(?<=hundred) and |(?<=thousand) and ){_ENGLISH})*")
 _LETTERS = re.compile(r"[a-z]+")
-_NUMERAL = re.compile(rf"(?:{_DIGITS}[百千万亿]*|[{_CHINESE}])+")
+_NUMERAL = re.compile(rf"(?:{_DIGITS}[百千万亿]+)*{_DIGITS}[百千万亿]*|[{_CHINESE}]+")
 _PARTS = re.compile(r"([^千万亿]*)([千万亿]?)")
 _PAIRS = {"俩": 2, "双": 2, "对": 2, "仨": 3}
 
