@@ -33,13 +33,18 @@ STAGES = {
     "import-projector": "Video-ChatGPT's mm_projector: import-projector FILE TARGET --base BASE",
     "judge": "answers that are there, judged (again): judge FOLDER --judge NAME; the Batch API",
     "predictions": "answers of other projects and for their scripts: export, import, judged",
+    "review": "translations: check, export, import, rate, finish, serve (a page to review them)",
     "store": "feature stores: verify, info, convert, merge, import, export, gc",
     "inspect": "what a base is, and whether its files are whole: inspect BASE",
     "mini": "train the embedded base from scratch",
     "rehearse": "a published base at full size with made-up weights: one step, one answer",
     "gpu-check": "parity and speed of a base on this machine's accelerator",
 }
-VERBS = {"store": "pipelines.store_commands", "predictions": "pipelines.judge_commands"}
+VERBS = {
+    "store": "pipelines.store_commands",
+    "predictions": "pipelines.judge_commands",
+    "review": "pipelines.review_commands",
+}
 """Stages that consist of verbs, and where those are."""
 
 

@@ -93,13 +93,17 @@ class Document:
     """(row, id, video, type) of each row: what a translation must not change."""
 
     def render(
-        self, targets: Mapping[str, str], without: Collection[int] = ()
+        self,
+        targets: Mapping[str, str],
+        without: Collection[int] = (),
+        provenance: Mapping[int, object] | None = None,
     ) -> tuple[bytes, ...]:
         """The same file (of `qa-pairs` both) with other texts.
 
         Args:
             targets: new texts by the ids of `texts`; what is not there stays as it is.
             without: rows to leave out.
+            provenance: by row, what becomes its `provenance`.
 
         Raises:
             AnnotationError: an unknown id, or a text that is blank.
@@ -124,6 +128,9 @@ class Document:
             for key in place.keys[:-1]:
                 holder = holder[key]
             holder[place.keys[-1]] = place.before + target.strip() + place.after
+        for row, record in zip(self._files[0], records[0], strict=True):
+            if provenance and row.number in provenance:
+                record["provenance"] = provenance[row.number]
         return tuple(
             _WRITERS.get(self.form, _json_text)(
                 {
@@ -141,6 +148,7 @@ class Document:
         out: Path,
         out_answers: Path | None = None,
         without: Collection[int] = (),
+        provenance: Mapping[int, object] | None = None,
     ) -> None:
         """`render` into files, once it is sure that they read as the old ones did.
 
@@ -152,7 +160,7 @@ class Document:
         if (out_answers is None) == (self.form == "qa-pairs"):
             do = "say --target_answers with `qa-pairs`, and only with it"
             raise AnnotationError("a file for each of its two", where=out, do=do)
-        rendered = self.render(targets, without)
+        rendered = self.render(targets, without, provenance)
         with TemporaryDirectory() as folder:
             copies = [Path(folder) / f"{k}{path.suffix}" for k, path in enumerate(self.paths)]
             for path, data in zip(copies, rendered, strict=True):
