@@ -14,15 +14,14 @@ from typing import Any
 from eval.overlap import normalise, token_f1
 from features.translation import Direction
 from pipelines.translate.lines import Line
-from pipelines.translate.pair_checks import PAIR_CHECKS, Pair
+from pipelines.translate.pair_checks import PAIR_CHECKS, Pair, without_tokens
 from pipelines.translate.terms import Terms
 
 CHECKS = ("empty", *PAIR_CHECKS, "duplicate", "inconsistent")
 UNLIKE = 0.5
 """Token F1 below which two sources do not say the same."""
-TELLING = 3
-"""Words (Chinese: characters) of a source from which on others say something else. Of shorter ones
-many share a translation: `guy` and `man`."""
+WORDS, CHARACTERS = 3, 12
+"""Of shorter sources many share a translation: `guy` and `man`."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,10 @@ def _duplicates(lines: Sequence[Line]) -> Iterator[Flag]:
             continue
         other = first.setdefault(line.target, line)
         if other.source != line.source:
-            ours, theirs = normalise(line.source), normalise(other.source)
-            likeness = token_f1(ours, theirs)
+            ours, theirs = (normalise(without_tokens(one.source)) for one in (line, other))
             longer = max(ours, theirs, key=len)
-            if likeness < UNLIKE and (len(longer.split()) >= TELLING or len(longer) >= 12):
+            telling = len(longer.split()) >= WORDS or len(longer) >= CHARACTERS
+            if telling and token_f1(ours, theirs) < UNLIKE:
                 got = f"got the target of {other.id} ({other.source[:60]})"
                 yield Flag(line.id, "duplicate", f"{got}, wanted another for another source")
 

@@ -21,13 +21,13 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth"
 _MONTHS = """january february march april may june july august september october november
 december"""
-_WORDS = {word: n for n, word in enumerate(f"{_ONES} {_TEENS}".split())}
-_WORDS |= {word: 10 * n for n, word in enumerate(_TENS.split(), start=2)}
+_WORDS = {word: float(n) for n, word in enumerate(f"{_ONES} {_TEENS}".split())}
+_WORDS |= {word: 10.0 * n for n, word in enumerate(_TENS.split(), start=2)}
 _SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
-_MAYBE = {word: n for n, word in enumerate(_ORDINALS.split(), start=1)}
-_MAYBE |= {word: n for n, word in enumerate(_MONTHS.split(), start=1)}
-_MAYBE |= {"once": 1, "single": 1, "twice": 2, "both": 2, "pair": 2, "couple": 2, "double": 2}
-_MAYBE |= {"triple": 3, "dozen": 12}
+_MAYBE = {word: float(n) for n, word in enumerate(_ORDINALS.split(), start=1)}
+_MAYBE |= {word: float(n) for n, word in enumerate(_MONTHS.split(), start=1)}
+_MAYBE |= dict.fromkeys(("once", "single"), 1.0) | {"triple": 3.0, "dozen": 12.0}
+_MAYBE |= dict.fromkeys(("twice", "both", "pair", "couple", "double"), 2.0)
 _CHINESE = "零〇一二两三四五六七八九十百千万亿"
 _DIGITS = r"\d+(?:,\d{3})*(?:\.\d+)?"
 _ENGLISH = rf"(?:{_DIGITS}|\b(?:{'|'.join((*_WORDS, *_SCALES))})\b)"
@@ -36,7 +36,7 @@ _RUN = re.compile(rf"{_ENGLISH}(?:(?:[ -]|(?<=hundred) and |(?<=thousand) and ){
 _LETTERS = re.compile(r"[a-z]+")
 _NUMERAL = re.compile(rf"(?:{_DIGITS}[百千万亿]+)*{_DIGITS}[百千万亿]*|[{_CHINESE}]+")
 _PARTS = re.compile(r"([^千万亿]*)([千万亿]?)")
-_PAIRS = {"俩": 2, "双": 2, "对": 2, "仨": 3}
+_PAIRS = {"俩": 2.0, "双": 2.0, "对": 2.0, "仨": 3.0}
 
 Numbers = Counter[float]
 
@@ -99,10 +99,15 @@ def _chinese(text: str) -> Iterator[tuple[float, str]]:
         if any(character.isdigit() and character.isascii() for character in found[0]):
             yield value, "digits"
         else:
-            counted = normalise(found[0] + text[found.end() : found.end() + 1])
-            sure = counted[:1].isdecimal() and len(counted) > len(normalise(found[0]))
-            yield value, _sure(value, "words") if sure else "maybe"
+            counted = _is_measure(text[found.end() : found.end() + 1])
+            yield value, _sure(value, "words") if counted else "maybe"
     yield from ((_PAIRS[character], "maybe") for character in text if character in _PAIRS)
+
+
+@lru_cache(maxsize=10_000)
+def _is_measure(character: str) -> bool:
+    """Whether a numeral before it is surely one, as answers are compared."""
+    return normalise(f"二{character}") == f"2{character}" != "2"
 
 
 @lru_cache(maxsize=10_000)

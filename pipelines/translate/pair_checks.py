@@ -66,7 +66,12 @@ class Pair:
     @cached_property
     def words(self) -> tuple[str, str]:
         """Source and target without what no translator may touch."""
-        return _KEPT.sub(" ", self.source), _KEPT.sub(" ", self.target)
+        return without_tokens(self.source), without_tokens(self.target)
+
+
+def without_tokens(text: str) -> str:
+    """A text without what no translator may touch."""
+    return _KEPT.sub(" ", text)
 
 
 def length(pair: Pair) -> str:
