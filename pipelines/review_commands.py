@@ -6,6 +6,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -104,9 +105,8 @@ def run_check(options: CheckOptions) -> None:
     """`check`."""
     from features.durable import replace_file
     from pipelines.translate.checks import CHECKS
-    from pipelines.translate.lines import read_lines
 
-    lines = read_lines(options.lines)
+    lines = _read(options.lines)
     flags = _flags(options.lines, lines, options.glossary)
     every = [flag for found in flags.values() for flag in found]
     text = "".join(json.dumps(asdict(flag), ensure_ascii=False) + "\n" for flag in every)
@@ -125,10 +125,9 @@ def run_check(options: CheckOptions) -> None:
 
 def run_export(options: ExportOptions) -> None:
     """`export`."""
-    from pipelines.translate.lines import read_lines
     from pipelines.translate.review_forms import LABELLING, export_lines
 
-    lines = read_lines(options.lines)
+    lines = _read(options.lines)
     flags = _machine_flags(options.lines, lines, options.glossary)
     others = [line.id for line in lines if line.id not in flags]
     drawn = random.Random(options.seed).sample(others, min(options.sample, len(others)))
@@ -142,10 +141,10 @@ def run_export(options: ExportOptions) -> None:
 def run_import(options: ImportOptions) -> None:
     """`import`."""
     from pipelines.translate.decisions import merge
-    from pipelines.translate.lines import read_lines, write_lines
+    from pipelines.translate.lines import write_lines
     from pipelines.translate.review_forms import read_decisions
 
-    lines = read_lines(options.lines)
+    lines = _read(options.lines)
     merged = merge(lines, read_decisions(options.decisions, lines, options.reviewer))
     write_lines(options.lines, merged.lines)
     changed = f"{merged.changed:,} of them changed"
@@ -156,10 +155,9 @@ def run_rate(options: RateOptions) -> None:
     """`rate`: a table, and <file>.rate.json."""
     from features.durable import replace_json
     from features.spec import SCHEMA_VERSION
-    from pipelines.translate.lines import read_lines
     from pipelines.translate.review_rate import edit_rate
 
-    lines = read_lines(options.lines)
+    lines = _read(options.lines)
     flags = _machine_flags(options.lines, lines, options.glossary)
     with console.status("rating"):
         rate = edit_rate(lines, flags, _record(options.lines).direction)
@@ -176,18 +174,19 @@ def run_rate(options: RateOptions) -> None:
     table.add_row("no flag at all", _share(rate.missed))
     console.print(table)
     scores = [f"{x:.1f}" if x is not None else "none" for x in (rate.chrf, rate.ter)]
-    _print(f"{rate.reviewed:,} of {rate.lines:,} lines reviewed; chrF {scores[0]}, TER {scores[1]} %")
+    _print(
+        f"{rate.reviewed:,} of {rate.lines:,} lines reviewed; chrF {scores[0]}, TER {scores[1]} %"
+    )
     _print(f"{out}: the same; signatures {', '.join(rate.signatures)}")
 
 
 def run_finish(options: FinishOptions) -> None:
     """`finish`."""
     from pipelines.translate.files import read_document
-    from pipelines.translate.lines import read_lines
     from pipelines.translate.review_finish import finish
 
     document = read_document(options.source, options.form, options.answers)  # type: ignore[arg-type]
-    lines, out = read_lines(options.lines), beside(options.lines, "")
+    lines, out = _read(options.lines), beside(options.lines, "")
     done = finish(document, lines, out, options.target_answers, options.failed)
     left = f"{done.left_out:,} left out with lines that failed or were rejected"
     _print(f"{out}: {done.rows - done.left_out:,} of {done.rows:,} rows, {left}")
@@ -196,16 +195,15 @@ def run_finish(options: FinishOptions) -> None:
 
 def run_serve(options: ServeOptions) -> None:
     """`serve`: until Ctrl-C."""
-    from pipelines.translate.lines import read_lines
     from pipelines.translate.review_page import ReviewServer
     from pipelines.translate.review_session import Session
 
-    lines = read_lines(options.lines)
+    lines = _read(options.lines)
     flags = _machine_flags(options.lines, lines, options.glossary)
     log = beside(options.lines, "decisions.jsonl")
     session = Session(lines, flags, log, options.reviewer)
     name, direction = beside(options.lines, "").name, _record(options.lines).direction
-    with ReviewServer(session, name, direction, options.port) as server:
+    with closing(session), ReviewServer(session, name, direction, options.port) as server:
         _print(f"{server.address}\nCtrl-C ends the review; decisions are kept in {log}")
         server.serve_forever()
 
@@ -220,6 +218,13 @@ def beside(lines: Path, ending: str) -> Path:
     if name == lines.name:
         raise RedVillmError("not a file of lines", where=lines, wanted="<file>.lines.jsonl")
     return lines.with_name(f"{name}.{ending}" if ending else name)
+
+
+def _read(path: Path) -> list[Any]:
+    from pipelines.translate.lines import read_lines
+
+    beside(path, "")
+    return read_lines(path)
 
 
 def _record(lines: Path) -> Translation:

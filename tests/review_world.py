@@ -32,7 +32,7 @@ def make_world(folder: Path, rows: int = 10, spoilt: dict[str, str | None] | Non
     texts = hard_lines(2 * rows, seed=5)
     source, out = folder / "source.json", folder / "out.json"
     pairs = zip(texts[::2], texts[1::2], strict=True)
-    plain = [(q.replace("<video>", "{video}"), a) for q, a in pairs]
+    plain = [(q.replace("<video>", "{name}"), a) for q, a in pairs]
     records = [{"q": q, "a": a, "video_id": f"v{n}"} for n, (q, a) in enumerate(plain)]
     source.write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
     document = read_document(source)

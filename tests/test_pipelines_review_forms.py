@@ -19,7 +19,20 @@ from pipelines.translate.decisions import machine_text, merge, undecided
 from pipelines.translate.lines import Line
 from pipelines.translate.review_forms import LABELLING, export_lines, read_decisions
 
-HARD = ("=1+1", "+49", "-a", "@x", "'=1", "''@", "'a", "\tx", "a\r\nb", 'say "a", b;c', "半\ud83d", "a\u2028b")
+HARD = (
+    "=1+1",
+    "+49",
+    "-a",
+    "@x",
+    "'=1",
+    "''@",
+    "'a",
+    "\tx",
+    "a\r\nb",
+    'say "a", b;c',
+    "半\ud83d",
+    "a\u2028b",
+)
 LINES = [
     Line(f"{at}/answer", at, "answer", f"{text} source", "what?", text, "machine", "deepl")
     for at, text in enumerate(HARD)

@@ -219,7 +219,12 @@ def test_the_other_way_nothing_fires_on_faultless_lines() -> None:
         ("en-zh", "The man runs 5 km in the park", "那个男人在公园里跑了5 km", ""),
         ("en-zh", "Look at <b>{name}</b> and %s", "看<b>{name}</b>和%s", ""),
         ("en-zh", "Look at <b>{name}</b> and %s", "看<b>{名字}</b>和%s", "tokens"),
-        ("en-zh", "See https://example.org/a, then sleep", "请看https://example.org/a，然后睡觉", ""),
+        (
+            "en-zh",
+            "See https://example.org/a, then sleep",
+            "请看https://example.org/a，然后睡觉",
+            "",
+        ),
         ("en-zh", "Why does the dog (the big one) bark?", "为什么狗（大的那只）在叫？", ""),
         ("en-zh", "Why does the dog (the big one) bark?", "为什么狗（大的那只在叫？", "brackets"),
         ("en-zh", "The queen is behind the house", "皇后在房子后面", ""),
@@ -279,7 +284,10 @@ def test_a_reason_says_what_was_got_and_wanted() -> None:
 
 
 def test_rejected_lines_are_not_checked_and_failed_ones_are_empty() -> None:
-    lines = [replace(line("a", None, "a"), error="quota"), replace(line("b", ""), status="rejected")]
+    lines = [
+        replace(line("a", None, "a"), error="quota"),
+        replace(line("b", ""), status="rejected"),
+    ]
     flags = check_lines(lines, "en-zh", Terms({}))
     assert [(flag.check, flag.reason) for flag in flags["a"]] == [
         ("empty", "got no text: quota, wanted a translation")

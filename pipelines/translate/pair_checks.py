@@ -34,7 +34,9 @@ _KEPT = re.compile(
     | \{{\{{[^{{}}]*\}}\}} | \$?\{{[^{{}}\s]*\}} | %\(\w+\)[a-z] | %[sdif](?![A-Za-z]) | &\#?\w+;
     | [\U0001f1e6-\U0001f1ff]{{2}} | {_EMOJI}(?:\u200d{_EMOJI})*"""
 )
-_UNITS = frozenset("km cm mm nm kg mg ml kb mb gb tb hz khz mhz ghz px fps mph kph vs am pm".split())
+_UNITS = frozenset(
+    "km cm mm nm kg mg ml kb mb gb tb hz khz mhz ghz px fps mph kph vs am pm".split()
+)
 _NO_NAMES = frozenset(
     """TV OK Mr Mrs Ms Dr Monday Tuesday Wednesday Thursday Friday Saturday Sunday January February
     March April May June July August September October November December English Chinese American

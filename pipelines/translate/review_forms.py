@@ -80,7 +80,9 @@ def read_decisions(path: Path, lines: Sequence[Line], reviewer: str = "") -> lis
 def _form(path: Path, forms: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
     if path.suffix not in forms:
         do = did_you_mean(path.suffix, forms)
-        raise RedVillmError("a form is told by its suffix", where=path, wanted=" ".join(forms), do=do)
+        raise RedVillmError(
+            "a form is told by its suffix", where=path, wanted=" ".join(forms), do=do
+        )
     return forms[path.suffix]
 
 
@@ -184,7 +186,9 @@ def _read_tasks(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterato
         if isinstance(error, RedVillmError):
             raise
         wanted = "tasks that `review export` wrote, exported as JSON"
-        raise RedVillmError("not Label Studio's", where=path, got=repr(error), wanted=wanted) from error
+        raise RedVillmError(
+            "not Label Studio's", where=path, got=repr(error), wanted=wanted
+        ) from error
 
 
 def _annotated(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:

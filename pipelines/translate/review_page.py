@@ -101,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         except StaleError as error:
             told = self.server.session.told(asked["id"])
             self._send_json(HTTPStatus.CONFLICT, {"error": str(error), **told})
-        except (ValueError, AttributeError) as error:
+        except ValueError as error:
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
 
     def _name(self) -> str | None:

@@ -122,4 +122,3 @@ def _distance(
     scores = [metric.corpus_score(said, [now]).score if lines else None for metric in metrics]
     first, second = (str(metric.get_signature()) if lines else "" for metric in metrics)
     return scores[0], scores[1], (first, second)
-

@@ -38,14 +38,11 @@ class Session:
     ) -> None:
         self._log = log.open("a+b", buffering=0)
         try:
-            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            do = "use its page, or stop it"
-            raise RedVillmError("another process reviews this", where=log, do=do) from error
-        self._log.seek(0)
-        self._log.truncate(self._log.read().rfind(b"\n") + 1)  # without the line that a kill tore
-        past = read_decisions(log, lines)
-        self.lines = merge(lines, past).lines
+            past = self._past(lines, log)
+            self.lines = merge(lines, past).lines
+        except RedVillmError:
+            self.close()
+            raise
         self.flags = flags
         self.reviewer = reviewer or (past[-1].reviewer if past else "")
         self.start = self._first_due(past[-1].id if past else "")
@@ -53,6 +50,10 @@ class Session:
         self._flagged = [at for at, line in enumerate(self.lines) if line.id in flags]
         self._decided = sum(line.status in DECIDED for line in self.lines)
         self._lock = Lock()
+
+    def close(self) -> None:
+        """Let another process have the file of decisions."""
+        self._log.close()
 
     def part(self, flagged: bool, at: int | None = None, near: int = 0) -> dict[str, Any]:
         """The slice with a line, as the page takes it.
@@ -69,7 +70,7 @@ class Session:
         told = [self._told(index) for index in shown[first : first + SLICE]]
         return {"at": at, "first": first, "shown": len(shown), "lines": told, **self._progress()}
 
-    def decide(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def decide(self, asked: object) -> dict[str, Any]:
         """Take a decision and return the line as it is then.
 
         Args:
@@ -80,19 +81,20 @@ class Session:
             StaleError: there is another one by now.
             RedVillmError: not a decision, or one that cannot be.
         """
-        texts = {name: asked.get(name) for name in ("id", "status", "reviewer", "seen", "target")}
-        if not all(isinstance(text, str) for text in texts.values()):
-            raise RedVillmError("not a decision", wanted=f"texts {', '.join(texts)}")
+        needed = ("id", "status", "reviewer", "seen", "target")
+        texts = {name: asked.get(name) for name in needed} if isinstance(asked, dict) else {}
+        if not texts or not all(isinstance(text, str) for text in texts.values()):
+            raise RedVillmError("not a decision", wanted=f"texts {', '.join(needed)}")
         if texts["id"] not in self._at or texts["status"] not in VERDICTS:
             raise RedVillmError("no such line or status", got=f"{texts['id']} {texts['status']}")
         with self._lock:
-            at = self._at[asked["id"]]
+            at = self._at[texts["id"]]
             line = self.lines[at]
-            if asked["seen"] != line.reviewed:
+            if texts["seen"] != line.reviewed:
                 raise StaleError(f"{line.reviewer or 'somebody'} decided otherwise meanwhile")
             decision = Decision(
-                **{"id": line.id, "source": line.source, "target": asked["target"]},
-                **{"status": asked["status"], "reviewer": asked["reviewer"].strip()},
+                **{"id": line.id, "source": line.source, "target": texts["target"]},
+                **{"status": texts["status"], "reviewer": texts["reviewer"].strip()},
                 reviewed=timestamp(),
                 where="the page",
                 replaces=line.reviewed,
@@ -106,6 +108,17 @@ class Session:
     def told(self, name: str) -> dict[str, Any]:
         """A line as it is now, and how far the review is."""
         return {"line": self._told(self._at[name]), **self._progress()}
+
+    def _past(self, lines: Sequence[Line], log: Path) -> list[Decision]:
+        """Decisions of earlier sessions; the file is ours from now on."""
+        try:
+            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            do = "use its page, or stop it"
+            raise RedVillmError("another process reviews this", where=log, do=do) from error
+        self._log.seek(0)
+        self._log.truncate(self._log.read().rfind(b"\n") + 1)  # without the line that a kill tore
+        return read_decisions(log, lines)
 
     def _told(self, at: int) -> dict[str, Any]:
         line = self.lines[at]
@@ -124,7 +137,9 @@ class Session:
             os.fsync(self._log.fileno())
         except OSError as error:
             self._log.truncate(size)
-            raise RedVillmError("cannot keep the decision", where=self._log.name, got=error) from error
+            raise RedVillmError(
+                "cannot keep the decision", where=self._log.name, got=error
+            ) from error
 
     def _first_due(self, last: str) -> int:
         """The first undecided line after the last decision, else the first of all."""
