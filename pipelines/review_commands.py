@@ -230,18 +230,21 @@ def _read(path: Path) -> list[Any]:
 def _record(lines: Path) -> Translation:
     record = read_translation(beside(lines, ""))
     if record is None:
-        raise RedVillmError("no record of a translation", where=lines, do="translate the file")
+        do = "translate the file; --failed keep where texts stay without a translation"
+        raise RedVillmError("no record of a translation", where=lines, do=do)
     return record
 
 
 def _flags(path: Path, lines: Sequence[Any], glossary: Path | None) -> Mapping[str, Sequence[Any]]:
     from pipelines.translate.checks import check_lines
-    from pipelines.translate.terms import read_terms
+    from pipelines.translate.options import read_glossary
+    from pipelines.translate.terms import Terms
 
+    terms = Terms(read_glossary(glossary) if glossary else {})
     shown: Callable[..., Iterable[Any]] = partial(
         track, description="checking", console=console, transient=True
     )
-    return check_lines(lines, _record(path).direction, read_terms(glossary), shown)
+    return check_lines(lines, _record(path).direction, terms, shown)
 
 
 def _machine_flags(

@@ -1,5 +1,7 @@
 """`review check|export|import|rate|finish` as they are typed."""
 
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
 import csv

@@ -14,7 +14,8 @@ from typing import Any
 from eval.overlap import normalise, token_f1
 from features.translation import Direction
 from pipelines.translate.lines import Line
-from pipelines.translate.pair_checks import PAIR_CHECKS, Pair, without_tokens
+from pipelines.translate.pair_checks import PAIR_CHECKS, Pair
+from pipelines.translate.protect import without_tokens
 from pipelines.translate.terms import Terms
 
 CHECKS = ("empty", *PAIR_CHECKS, "duplicate", "inconsistent")

@@ -11,6 +11,7 @@ from itertools import islice
 
 from features.translation import Direction
 from pipelines.translate.numbers import Numbers, numbers
+from pipelines.translate.protect import kept_tokens, without_tokens
 from pipelines.translate.scripts import mixed_scripts
 from pipelines.translate.terms import Terms
 
@@ -25,15 +26,6 @@ LEFT = 0.1
 LOOP, PHRASE = 3, 4
 """How often so many words in a row may come back, beyond what they do in the source."""
 
-_EMOJI = "[\u231a\u231b\u23e9-\u23f3\u2600-\u27bf\u2b50\u2b55\U0001f300-\U0001faff]"
-_EMOJI += "[\ufe0f\U0001f3fb-\U0001f3ff]?"
-_URL = "[^\\s<>\"'`\u3000-\u303f\u3400-\u9fff\uff00-\uffef]*[\\w/#=&-]"
-_KEPT = re.compile(
-    rf"""(?sx) ```.*?``` | `[^`\n]+` | (?:https?://|www\.){_URL}
-    | [A-Za-z0-9.+_-]+@[A-Za-z0-9-]+\.[A-Za-z0-9.-]*[A-Za-z0-9] | </?[A-Za-z][^<>]{{0,80}}>
-    | \{{\{{[^{{}}]*\}}\}} | \$?\{{[^{{}}\s]*\}} | %\(\w+\)[a-z] | %[sdif](?![A-Za-z]) | &\#?\w+;
-    | [\U0001f1e6-\U0001f1ff]{{2}} | {_EMOJI}(?:\u200d{_EMOJI})*"""
-)
 _UNITS = frozenset(
     "km cm mm nm kg mg ml kb mb gb tb hz khz mhz ghz px fps mph kph vs am pm".split()
 )
@@ -69,11 +61,6 @@ class Pair:
     def words(self) -> tuple[str, str]:
         """Source and target without what no translator may touch."""
         return without_tokens(self.source), without_tokens(self.target)
-
-
-def without_tokens(text: str) -> str:
-    """A text without what no translator may touch."""
-    return _KEPT.sub(" ", text)
 
 
 def length(pair: Pair) -> str:
@@ -124,7 +111,7 @@ def lost_names(pair: Pair) -> str:
 
 def changed_tokens(pair: Pair) -> str:
     """Placeholders, tags, slots, addresses, code and emoji that are lost, doubled or new."""
-    source, target = (Counter(_KEPT.findall(text)) for text in (pair.source, pair.target))
+    source, target = (Counter(kept_tokens(text)) for text in (pair.source, pair.target))
     if source == target:
         return ""
     kinds = {"lost": source - target, "too often": target - source}

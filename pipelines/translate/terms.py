@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-
-from features.errors import ConfigError
 
 _STARTS = re.compile(r"[A-Za-z0-9]+|\S")
 
@@ -39,27 +36,6 @@ class Terms:
                     if wanted.casefold() not in there:
                         yield term, wanted
                     break
-
-
-def read_terms(path: Path | None) -> Terms:
-    """A glossary of `source<TAB>target` lines; without a file there are no terms.
-
-    Raises:
-        ConfigError: unreadable, or a line is not two terms.
-    """
-    terms: dict[str, str] = {}
-    try:
-        rows = path.read_text(encoding="utf-8-sig").split("\n") if path else []
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("cannot read a glossary", where=path, got=error) from error
-    for number, row in enumerate(rows, start=1):
-        parts = [part.strip() for part in row.split("\t")]
-        if len(parts) == 2 and all(parts):
-            terms[parts[0]] = parts[1]
-        elif row.strip():
-            where, wanted = f"{path}, line {number}", "source<TAB>target"
-            raise ConfigError("not a glossary", where=where, got=row[:80], wanted=wanted)
-    return Terms(terms)
 
 
 def _ends(text: str, at: int) -> bool:
