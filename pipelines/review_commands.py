@@ -54,7 +54,7 @@ class ImportOptions:
     lines: Path
     """<file>.lines.jsonl."""
     decisions: Path
-    """What came back: .jsonl (the page's decisions as well), .csv, or Label Studio's export .json."""
+    """What came back: .jsonl (also the page's decisions), .csv, or Label Studio's export .json."""
     reviewer: str = ""
     """Whose word the rows are that name nobody."""
 

@@ -232,7 +232,7 @@ def test_a_line_that_a_kill_tore_was_never_there(tmp_path: Path) -> None:
     path.write_text(whole + whole[:30], encoding="utf-8")
     assert [decision.target for decision in read_decisions(path, LINES)] == ["x"]
     path.write_text(whole[:30] + "\n" + whole, encoding="utf-8")
-    with pytest.raises(RedVillmError, match="not valid JSON.*line 1"):
+    with pytest.raises(RedVillmError, match=r"not valid JSON.*line 1"):
         read_decisions(path, LINES)
 
 

@@ -31,6 +31,8 @@ from pipelines.translate.review_session import SLICE, Session
 PROJECT = Path(__file__).resolve().parent.parent
 ARTIFACTS = PROJECT / "artifacts"
 SPOILT: dict[str, str | None] = {"1/answer": "好。", "4/question": None, "6/answer": EVIL}
+PARTS = {"source": "en", "context": "en"}
+PARTS |= dict.fromkeys(("target", "edit", "machine"), "zh-Hans")
 FLAGS = {name: [Flag(name, "length", EVIL)] for name in SPOILT}
 Visit = Callable[[str], tuple[Page, Seen]]
 
@@ -215,15 +217,6 @@ def test_texts_are_texts_in_their_language(world: World, visit: Visit, tmp_path:
     session.close()
 
 
-PARTS = {
-    "source": "en",
-    "context": "en",
-    "target": "zh-Hans",
-    "edit": "zh-Hans",
-    "machine": "zh-Hans",
-}
-
-
 def test_two_tabs_lose_no_decision(world: World, visit: Visit, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     with serving(read_lines(world.lines), log) as server:
@@ -311,9 +304,8 @@ def test_what_is_no_decision_is_refused_and_not_kept(
 
 def test_a_hundred_thousand_lines_come_in_slices(visit: Visit, tmp_path: Path) -> None:
     count = 100_000
-    lines = [
-        Line(f"{n}/answer", n, "answer", f"s{n}", "q", f"译{n}", "machine") for n in range(count)
-    ]
+    about = (("answer", f"s{n}", "q", f"译{n}", "machine") for n in range(count))
+    lines = [Line(f"{n}/answer", n, *rest) for n, rest in enumerate(about)]
     with serving(lines, tmp_path / "log.jsonl") as server:
         start = time.monotonic()
         page, seen = visit(server.address)

@@ -135,19 +135,19 @@ def decide(line: Line, decision: Decision) -> Line:
     first = undecided(line)
     if decision.status == "machine":
         return first
-    by = {"reviewer": decision.reviewer, "reviewed": decision.reviewed}
+    first = replace(first, reviewer=decision.reviewer, reviewed=decision.reviewed)
     if not decision.reviewer:
         what, do = "a decision of nobody", "name the reviewer in the row, or with --reviewer"
         raise RedVillmError(what, where=where, do=do)
     if decision.status == "rejected":
-        return replace(first, status="rejected", **by)
+        return replace(first, status="rejected")
     if not (decision.target or "").strip():
         do = "reject the line, or give it a text"
         raise RedVillmError(f"{decision.status}, but without a text", where=where, do=do)
     if decision.target == first.target:
-        return replace(first, status="accepted", **by)
+        return replace(first, status="accepted")
     if decision.status == "accepted":
         what, do = "accepted, but not what the machine said", "call it edited"
         got, wanted = (decision.target or "")[:80], (first.target or "")[:80]
         raise RedVillmError(what, where=where, got=got, wanted=wanted, do=do)
-    return replace(first, target=decision.target, machine=first.target, status="edited", **by)
+    return replace(first, target=decision.target, machine=first.target, status="edited")

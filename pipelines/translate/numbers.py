@@ -135,7 +135,7 @@ def _below_1000(text: str) -> float | None:
         plain = digits.replace(",", "")
         hundreds = 100.0 ** (len(text) - len(digits))
         return float(plain) * hundreds if re.fullmatch(r"\d+(\.\d+)?", plain) else None
-    plain = text.replace("〇", "零")
+    plain = text.replace("\u3007", "零")
     spelt = normalise(plain)
     digits = spelt if spelt.isdecimal() else "".join(normalise(digit) for digit in plain)
     return float(digits) if digits.isdecimal() else None

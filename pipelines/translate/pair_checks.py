@@ -26,15 +26,13 @@ LEFT = 0.1
 LOOP, PHRASE = 3, 4
 """How often so many words in a row may come back, beyond what they do in the source."""
 
-_UNITS = frozenset(
-    "km cm mm nm kg mg ml kb mb gb tb hz khz mhz ghz px fps mph kph vs am pm".split()
-)
-_NO_NAMES = frozenset(
-    """TV OK Mr Mrs Ms Dr Monday Tuesday Wednesday Thursday Friday Saturday Sunday January February
-    March April May June July August September October November December English Chinese American
-    British French German Spanish Italian Japanese Korean Indian Russian African Asian European
-    Christmas Halloween""".split()
-)
+_KNOWN_UNITS = "km cm mm nm kg mg ml kb mb gb tb hz khz mhz ghz px fps mph kph vs am pm"
+_UNITS = frozenset(_KNOWN_UNITS.split())
+_ALWAYS_TRANSLATED = """TV OK Mr Mrs Ms Dr Monday Tuesday Wednesday Thursday Friday Saturday Sunday
+January February March April May June July August September October November December English
+Chinese American British French German Spanish Italian Japanese Korean Indian Russian African Asian
+European Christmas Halloween"""
+_NO_NAMES = frozenset(_ALWAYS_TRANSLATED.split())
 _CITED = re.compile(
     "\"[^\"]{1,40}\"|“[^”]{1,40}”|«[^»]{1,40}»|「[^」]{1,40}」|(?<!\\w)'[^']{1,40}'(?!\\w)"
 )

@@ -106,24 +106,22 @@ def _write_csv(path: Path, lines: Sequence[Line], flags: Flags) -> None:
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
     for line in lines:
-        row = _row(line, flags) | {"flags": "\n".join(_row(line, flags)["flags"])}
+        row = _row(line, flags)
+        row["flags"] = "\n".join(row["flags"])
         writer.writerow({name: _cell(value) for name, value in row.items()})
     replace_file(path, text.getvalue().encode("utf-8-sig"), "review")
 
 
 def _write_tasks(path: Path, lines: Sequence[Line], flags: Flags) -> None:
     tasks = []
+    area: dict[str, Any] = {"from_name": "target", "to_name": "source", "type": "textarea"}
     for line in lines:
         row = _row(line, flags)
-        data = {name: row[name] for name in ("field", "source", "context", "target")}
-        area = {"from_name": "target", "to_name": "source", "type": "textarea"}
-        result = [{**area, "value": {"text": [line.target]}}] if line.target else []
-        tasks.append(
-            {
-                "data": {"line": line.id, **data, "flags": "\n".join(row["flags"])},
-                "predictions": [{"model_version": line.engine, "result": result}],
-            }
-        )
+        row["flags"] = "\n".join(row["flags"])
+        data = {name: row[name] for name in ("field", "source", "context", "target", "flags")}
+        result = [area | {"value": {"text": [line.target]}}] if line.target else []
+        predictions = [{"model_version": line.engine, "result": result}]
+        tasks.append({"data": data | {"line": line.id}, "predictions": predictions})
     replace_json(path, tasks, "review")
 
 
@@ -205,10 +203,13 @@ def _decision(
 ) -> Iterator[Decision]:
     """A row's decision, if it is one."""
     needed = ("id", "source", "target")
-    texts = {name: row.get(name) for name in needed} if isinstance(row, dict) else {}
+    texts: dict[str, Any] = (
+        {name: row.get(name) for name in needed} if isinstance(row, dict) else {}
+    )
     if not isinstance(row, dict) or not all(isinstance(text, str) for text in texts.values()):
         raise RedVillmError("not a row of ours", where=where, wanted=f"texts {', '.join(needed)}")
-    status, line = row.get("status") or "", known.get(row["id"])
+    status: Any = row.get("status") or ""
+    line = known.get(row["id"])
     if not status:
         if line is not None and row["target"] in (line.target or "", machine_text(line)):
             return
@@ -217,7 +218,7 @@ def _decision(
         do = did_you_mean(str(status), VERDICTS)
         raise RedVillmError("no such status", where=where, got=status, do=do)
     yield Decision(
-        **{name: str(text) for name, text in texts.items()},
+        **texts,
         status=status,
         reviewer=row.get("reviewer") or reviewer,
         reviewed=_time(row.get("reviewed"), where),

@@ -19,7 +19,6 @@ from urllib.parse import parse_qs, urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.report.page import PAGE
-from features.errors import RedVillmError
 from features.translation import Direction
 from pipelines.translate.review_session import Session, StaleError
 

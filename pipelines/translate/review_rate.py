@@ -111,7 +111,8 @@ def _distance(
 ) -> tuple[float | None, float | None, tuple[str, str]]:
     """ChrF and TER of the machine's texts, the final ones being the references."""
     try:
-        from sacrebleu.metrics import CHRF, TER
+        from sacrebleu.metrics.chrf import CHRF
+        from sacrebleu.metrics.ter import TER
     except ImportError as error:
         do = "pip install -e '.[translate]'"
         raise ConfigError("the edit rate needs sacrebleu, which is not installed", do=do) from error

@@ -82,8 +82,9 @@ class Session:
             RedVillmError: not a decision, or one that cannot be.
         """
         needed = ("id", "status", "reviewer", "seen", "target")
-        texts = {name: asked.get(name) for name in needed} if isinstance(asked, dict) else {}
-        if not texts or not all(isinstance(text, str) for text in texts.values()):
+        known = asked if isinstance(asked, dict) else {}
+        texts: dict[str, Any] = {name: known.get(name) for name in needed}
+        if not all(isinstance(text, str) for text in texts.values()):
             raise RedVillmError("not a decision", wanted=f"texts {', '.join(needed)}")
         if texts["id"] not in self._at or texts["status"] not in VERDICTS:
             raise RedVillmError("no such line or status", got=f"{texts['id']} {texts['status']}")
@@ -93,8 +94,11 @@ class Session:
             if texts["seen"] != line.reviewed:
                 raise StaleError(f"{line.reviewer or 'somebody'} decided otherwise meanwhile")
             decision = Decision(
-                **{"id": line.id, "source": line.source, "target": texts["target"]},
-                **{"status": texts["status"], "reviewer": texts["reviewer"].strip()},
+                id=line.id,
+                source=line.source,
+                target=texts["target"],
+                status=texts["status"],
+                reviewer=texts["reviewer"].strip(),
                 reviewed=timestamp(),
                 where="the page",
                 replaces=line.reviewed,
