@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from review_world import EVIL, World, faultless, make_world
 
 from features.annotations import load_annotations
 from features.config import SplitConfig
+from features.errors import RedVillmError
 from features.translation import read_translation
 from pipelines.__main__ import main
+from pipelines.translate import scripts
 from pipelines.translate.checks import Flag
 from pipelines.translate.lines import Line, read_lines, write_lines
 from pipelines.translate.review_rate import edit_rate, wilson
@@ -221,6 +224,16 @@ def test_edit_rates_are_those_worked_out_by_hand() -> None:
     assert edit_rate([edited("ac", "ab", 0)], {}, "zh-en").chrf == pytest.approx(25)
     same = edit_rate([edited("好的", "好的", 0)], {}, "en-zh")
     assert (same.chrf, same.ter) == (pytest.approx(100), 0)
+
+
+def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics.ter", None)
+    with pytest.raises(RedVillmError, match=r"sacrebleu.*pip install -e '\.\[translate\]'"):
+        edit_rate([edited("a", "b", 0)], {}, "zh-en")
+    monkeypatch.setitem(sys.modules, "opencc", None)
+    scripts._converter.cache_clear()
+    with pytest.raises(RedVillmError, match=r"opencc.*pip install -e '\.\[translate\]'"):
+        scripts.mixed_scripts("\u9f98")
 
 
 def test_rates_go_by_what_the_machine_said() -> None:

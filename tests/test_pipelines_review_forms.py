@@ -250,3 +250,24 @@ def test_what_is_not_label_studios_is_refused(tmp_path: Path, text: str) -> None
 def test_an_unknown_suffix_is_no_form(tmp_path: Path) -> None:
     with pytest.raises(RedVillmError, match=r"\.xlsx.*\.csv"):
         export_lines(tmp_path / "a.xlsx", LINES, {})
+
+
+def annotation(text: str, person: object, **more: object) -> dict[str, Any]:
+    result = {"from_name": "target", "to_name": "source", "type": "textarea"}
+    told = {"result": [result | {"value": {"text": [text]}}], "completed_by": person}
+    return told | {"was_cancelled": False, "updated_at": "2026-05-01T10:00:00.5Z"} | more
+
+
+def test_annotations_of_several_people_must_agree(tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    data = {"line": "0/answer", "source": "=1+1 source"}
+    skipped = annotation("no", 2, was_cancelled=True)
+    agreeing = [annotation("=1+1", 1), skipped, annotation("=1+1", {"id": 3})]
+    path.write_text(json.dumps([{"id": 5, "data": data, "annotations": agreeing}]))
+    line = merge(LINES, read_decisions(path, LINES)).lines[0]
+    assert (line.status, line.reviewer) == ("accepted", "1")
+    assert line.reviewed == "2026-05-01T10:00:00.500000+00:00"
+    other = [annotation("=1+1", 1), annotation("two", {"id": 3, "email": "b@c.d"})]
+    path.write_text(json.dumps([{"id": 5, "data": data, "annotations": other}]))
+    with pytest.raises(RedVillmError, match=r"conflicts.*task 5.*edited by b@c.d"):
+        merge(LINES, read_decisions(path, LINES))

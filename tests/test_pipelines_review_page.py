@@ -246,6 +246,15 @@ def test_only_one_process_has_a_files_decisions(world: World, tmp_path: Path) ->
         Session(lines, {}, log, "")
 
 
+def test_a_port_that_is_taken_is_said(world: World, tmp_path: Path) -> None:
+    lines, taken = read_lines(world.lines), "cannot listen.*port [0-9]+"
+    with (
+        serving(lines, tmp_path / "log.jsonl") as server,
+        pytest.raises(RedVillmError, match=taken),
+    ):
+        ReviewServer(server.session, "out.json", "en-zh", server.server_port)
+
+
 def request(
     server: ReviewServer, method: str, path: str, body: str | None = None, host: str = ""
 ) -> http.client.HTTPResponse:

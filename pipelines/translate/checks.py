@@ -93,9 +93,11 @@ def _inconsistent(lines: Sequence[Line]) -> Iterator[Flag]:
     for line in lines:
         if line.target:
             targets[line.source][line.target] += 1
+    several = {source: found for source, found in targets.items() if len(found) > 1}
+    usual = {source: found.most_common(1)[0][0] for source, found in several.items()}
     for line in lines:
-        if line.target and len(targets[line.source]) > 1:
-            usual = targets[line.source].most_common(1)[0][0]
-            if normalise(line.target) != normalise(usual):
-                reason = f"got another target than usual for this source, wanted {usual[:60]}"
+        if line.target and line.source in usual:
+            wanted = usual[line.source]
+            if normalise(line.target) != normalise(wanted):
+                reason = f"got another target than usual for this source, wanted {wanted[:60]}"
                 yield Flag(line.id, "inconsistent", reason)

@@ -101,9 +101,8 @@ def changed_numbers(pair: Pair) -> str:
 def lost_names(pair: Pair) -> str:
     """Capitalised words inside English sentences, or Latin names in Chinese, that are gone."""
     found = (_INSIDE if pair.direction == "en-zh" else _LATIN).findall(pair.words[0])
-    known = _NO_NAMES | pair.terms.words
-    lost = [name for name in found if name not in pair.target]
-    lost = [name for name in lost if name not in known and name.casefold() not in known]
+    lost = [name for name in found if name not in pair.target and name not in _NO_NAMES]
+    lost = [name for name in lost if name.casefold() not in pair.terms.words]
     return f"got none of {_some(lost)}, wanted it, or a term of the glossary" if lost else ""
 
 

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.report.page import PAGE
+from features.errors import RedVillmError
 from features.translation import Direction
 from pipelines.translate.review_session import Session, StaleError
 
@@ -43,12 +44,20 @@ _NUMBER = re.compile("[0-9]{1,9}")
 
 
 class ReviewServer(ThreadingHTTPServer):
-    """Serves one session under `address` until it is shut down."""
+    """Serves one session under `address` until it is shut down.
+
+    Raises:
+        RedVillmError: the port is taken.
+    """
 
     daemon_threads = True
 
     def __init__(self, session: Session, name: str, direction: Direction, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            do = "say another --port, or none"
+            raise RedVillmError("cannot listen", where=f"port {port}", got=error, do=do) from error
         self.session = session
         self.token = secrets.token_urlsafe(24)
         self.hosts = {f"{host}:{self.server_port}" for host in ("127.0.0.1", "localhost")}
