@@ -1,7 +1,8 @@
 """DeepL on loopback: real HTTP, its faults, and a bill of every character it translated.
 
-It translates as `pseudo_translation.pseudo` does, leaves ignored tags alone, and bills a text when
-the answer with its translation is about to leave.
+It translates as `pseudo_translation.pseudo` does, leaves ignored tags alone, and bills a text (tags
+and contexts are free) when the answer with its translation is about to leave. It is an
+OpenAI-compatible endpoint, too, which translates the last paragraph of what it is told.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         deepl = self.server.deepl
-        if self.headers["Authorization"] != f"DeepL-Auth-Key {KEY}":
+        if self.path == "/v1/chat/completions":
+            self._complete(body)
+        elif self.headers["Authorization"] != f"DeepL-Auth-Key {KEY}":
             self._answer(403, {"message": f"you sent {self.headers['Authorization']}"})
         elif self.path == "/v2/glossaries":
             self._answer(201, self._glossary(body))
@@ -104,18 +107,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _translate(self, fault: str, body: dict[str, Any]) -> None:
         deepl, context = self.server.deepl, body.get("context", "")
-        size = sum(map(len, body["text"]))
+        paid = [unescape(re.sub(r"</?x\b[^>]*>", "", text)) for text in body["text"]]
         if fault in ("cut", "half"):
             if fault == "half":
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{")
             self.close_connection = True
         elif fault != "ok":
             self._answer(int(fault), {"message": "later"}, retry=fault == "429")
-        elif deepl.characters + size > deepl.limit:
+        elif deepl.characters + sum(map(len, paid)) > deepl.limit:
             self._answer(456, {"message": "Quota exceeded"})
         else:
             with deepl.lock:
-                deepl.billed.update((text, context) for text in body["text"])
+                deepl.billed.update((text, context) for text in paid)
             texts = [translate_xml(text) for text in body["text"]]
             found = [
                 {"detected_source_language": "EN", "text": text, "billed_characters": len(text)}
@@ -123,11 +126,20 @@ class _Handler(BaseHTTPRequestHandler):
             ]
             self._answer(200, {"translations": found})
 
+    def _complete(self, body: dict[str, Any]) -> None:
+        with self.server.deepl.lock:
+            self.server.deepl.requests.append(body)
+        text = body["messages"][1]["content"].rpartition("\n\n")[2]
+        message = {"role": "assistant", "content": pseudo(text)}
+        usage = {"prompt_tokens": 100, "completion_tokens": len(text)}
+        choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+        self._answer(200, {"model": "tiny", "choices": choices, "usage": usage})
+
     def _glossary(self, body: dict[str, Any]) -> dict[str, Any]:
         deepl = self.server.deepl
         name = f"glossary-{len(deepl.glossaries)}"
         facts = {name: body[name] for name in ("name", "source_lang", "target_lang")}
-        made = {"ready": True, "creation_time": "2026-01-01T00:00:00Z", "entry_count": 1}
+        made = {"ready": True, "creation_time": "2026-01-01T00:00:00.000Z", "entry_count": 1}
         deepl.glossaries[name] = {"glossary_id": name, **facts, **made}
         return deepl.glossaries[name]
 

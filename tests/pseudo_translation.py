@@ -50,7 +50,7 @@ PLAIN = (
 """What a translator sees and usually keeps: digits, quotes, and what looks like markup or marks."""
 _STAYS = re.compile(
     "|".join(re.escape(token) for token in sorted((*KEPT, *PLAIN), key=len, reverse=True))
-    + r"|</?x\b[^>]*>|⟦\d+⟧"
+    + r"|</?x\b[^>]*>|⟦\d+⟧|\[\d+\]"
 )
 
 

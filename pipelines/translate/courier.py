@@ -31,7 +31,7 @@ from pipelines.translate.options import Translator, TranslatorConfig
 
 LOG = "courier.log"
 """In the ledger's folder: what the courier's libraries had to say."""
-_PATIENCE_S = 2.0
+_PATIENCE_S = 5.0
 """Seconds until it is said that an earlier courier is waited for."""
 
 
@@ -140,11 +140,11 @@ def main() -> None:
 
 def _serve(translator: Translator, folder: Path, say: Callable[..., None]) -> None:
     with Ledger(folder) as ledger:
-        engine = make_engine(translator)
         say(ready=True)
         line = sys.stdin.buffer.readline()
         if not line:
             raise _GoneError
+        engine = make_engine(translator)
 
         def before(key: str) -> str:
             # Nothing is sent after the list, so what can be read is the end: the command is gone.

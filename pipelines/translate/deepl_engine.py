@@ -79,7 +79,7 @@ class DeepLEngine:
                 before(ask.key)
             return key
 
-        patience = Patience(self._where, config.concurrency, config.attempts)
+        patience = Patience(self._where, config.concurrency, config.attempts, config.first_wait)
         for key, reply in ask_all(requests, self._session(), before_batch, patience):
             texts = json.loads(reply.text) if reply.text else [None] * len(sent[key])
             for ask, text in zip(sent[key], texts, strict=True):

@@ -105,7 +105,7 @@ class EndpointEngine:
             timeout=config.timeout,
             attempts=config.attempts,
         )
-        self._asker = EndpointAsker(judge)
+        self._asker = EndpointAsker(judge, config.first_wait)
 
     def ask(self, asks: Sequence[Ask], before: Callable[[str], str]) -> Iterator[tuple[str, Reply]]:
         """See `Engine`; a reply that was cut off is a failure."""

@@ -15,7 +15,9 @@ from pipelines.translate.protect import Style
 
 _TEXTS_VERSION = 1
 """Raise whenever what an engine is sent for the same recipe changes."""
-_WITHOUT_EFFECT = ("key_variable", "batch", "concurrency", "timeout", "attempts", "device")
+_WITHOUT_EFFECT = (
+    *("key_variable", "batch", "concurrency", "timeout", "attempts", "first_wait", "device"),
+)
 """Fields that change no translation."""
 
 
@@ -52,6 +54,8 @@ class TranslatorConfig:
     """Seconds until a request counts as lost and is sent (and may be paid) again."""
     attempts: int = 8
     """Most attempts at one request, the first included."""
+    first_wait: float = 1.0
+    """Seconds between the first two attempts at a request; doubles with each one."""
     device: str = "auto"
     """model: auto (cuda, mps, cpu) or a torch device."""
 
