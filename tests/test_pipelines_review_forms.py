@@ -216,6 +216,19 @@ def test_a_word_that_says_which_one_it_replaces_counts(tmp_path: Path) -> None:
     assert decided(tmp_path, *chain, back) == LINES
 
 
+def test_the_same_word_again_can_be_replaced_by_whoever_saw_it(tmp_path: Path) -> None:
+    t2, t3 = (f"2026-05-01T1{hour}:00:00.000000+00:00" for hour in (1, 2))
+    chain = [
+        {},
+        {"reviewed": t2, "replaces": WHEN},
+        {"status": "rejected", "reviewer": "Bo", "reviewed": t3, "replaces": t2},
+    ]
+    last = decided(tmp_path, *chain)
+    assert (last[1].status, last[1].reviewer) == ("rejected", "Bo")
+    for known in range(4):
+        assert decided(tmp_path, *chain, lines=decided(tmp_path, *chain[:known])) == last
+
+
 def test_what_the_machine_said_is_never_lost() -> None:
     edited = replace(LINES[0], status="edited", target="x", machine="=1+1", reviewer="A")
     assert machine_text(edited) == "=1+1"

@@ -311,6 +311,25 @@ def test_what_is_no_decision_is_refused_and_not_kept(
         assert (tmp_path / "log.jsonl").read_bytes() == b""
 
 
+def test_a_disk_that_is_full_is_said_and_leaves_no_half_line(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    log = tmp_path / "log.jsonl"
+    session = Session(read_lines(world.lines), FLAGS, log, "Ann")
+    asked = {"id": "0/question", "status": "rejected", "target": "", "reviewer": "A", "seen": ""}
+    session.decide(asked)
+    kept = log.read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RedVillmError, match=r"cannot keep.*No space left"):
+        session.decide(asked | {"id": "0/answer"})
+    session.close()
+    assert log.read_bytes() == kept
+    assert session.lines[1].status == "machine"
+
+
 def test_a_hundred_thousand_lines_come_in_slices(visit: Visit, tmp_path: Path) -> None:
     count = 100_000
     about = (("answer", f"s{n}", "q", f"译{n}", "machine") for n in range(count))

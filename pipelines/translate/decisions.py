@@ -105,9 +105,11 @@ def _settle(line: Line, decisions: Sequence[Decision]) -> Line:
 
 def _take(line: Line, decision: Decision) -> Line:
     new = decide(line, decision)
+    if decision.replaces == line.reviewed:
+        return new  # it knew of the one before, or there was none
     if (new.status, new.target) == (line.status, line.target):
         return line  # the same word again; whose came first stays
-    if line.status not in DECIDED or decision.replaces == line.reviewed:
+    if line.status not in DECIDED:
         return new
     if decision.reviewer == line.reviewer and decision.reviewed != line.reviewed:
         return new if decision.reviewed > line.reviewed else line

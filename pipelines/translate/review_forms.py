@@ -203,10 +203,10 @@ def _decision(
 ) -> Iterator[Decision]:
     """A row's decision, if it is one."""
     needed = ("id", "source", "target")
-    texts: dict[str, Any] = (
-        {name: row.get(name) for name in needed} if isinstance(row, dict) else {}
-    )
-    if not isinstance(row, dict) or not all(isinstance(text, str) for text in texts.values()):
+    texts: dict[str, Any] = {}
+    if isinstance(row, dict):
+        texts = {name: row[name] for name in needed if isinstance(row.get(name), str)}
+    if not isinstance(row, dict) or len(texts) < len(needed):
         raise RedVillmError("not a row of ours", where=where, wanted=f"texts {', '.join(needed)}")
     status: Any = row.get("status") or ""
     line = known.get(row["id"])
@@ -220,10 +220,10 @@ def _decision(
     yield Decision(
         **texts,
         status=status,
-        reviewer=row.get("reviewer") or reviewer,
+        reviewer=str(row.get("reviewer") or reviewer),
         reviewed=_time(row.get("reviewed"), where),
         where=where,
-        replaces=row.get("replaces") or "",
+        replaces=str(row.get("replaces") or ""),
     )
 
 

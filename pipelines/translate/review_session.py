@@ -137,13 +137,13 @@ class Session:
         data = (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
         size = self._log.seek(0, os.SEEK_END)
         try:
-            self._log.write(data)
+            if self._log.write(data) < len(data):
+                raise OSError("written in part")
             os.fsync(self._log.fileno())
         except OSError as error:
             self._log.truncate(size)
-            raise RedVillmError(
-                "cannot keep the decision", where=self._log.name, got=error
-            ) from error
+            what = "cannot keep the decision"
+            raise RedVillmError(what, where=self._log.name, got=error) from error
 
     def _first_due(self, last: str) -> int:
         """The first undecided line after the last decision, else the first of all."""
