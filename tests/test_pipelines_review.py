@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 from review_world import EVIL, World, faultless, make_world
 
-from features.annotations import load_annotations
+from eval.folders import prediction_row, read_rows
+from features.annotations import QASample, load_annotations, write_qa_pairs
 from features.config import SplitConfig
 from features.errors import RedVillmError
-from features.translation import read_translation
+from features.translation import Translation, read_translation, write_translation
 from pipelines.__main__ import main
 from pipelines.translate import scripts
 from pipelines.translate.checks import Flag
-from pipelines.translate.lines import Line, read_lines, write_lines
+from pipelines.translate.files import Document, read_document
+from pipelines.translate.lines import Line, lines_path, read_lines, write_lines
 from pipelines.translate.review_rate import edit_rate, wilson
 
 WHEN = "2026-05-01T10:00:00.000000+00:00"
@@ -153,6 +155,45 @@ def test_finish_writes_videoinstruct_that_our_reader_reads_with_provenance(
     before = world.out.read_bytes()
     assert review("finish", world.lines, world.source) == 0
     assert world.out.read_bytes() == before
+
+
+def translated(document: Document, out: Path, *more: Path, what: Any = "annotations") -> Path:
+    """As the translator leaves a file; every text is a word of its own."""
+    lines = [
+        Line(*(text.id, text.row, text.field, text.source, text.context), f"译{n}", "machine")
+        for n, text in enumerate(document.texts)
+    ]
+    document.write({line.id: line.target or "" for line in lines}, out, *more)
+    write_lines(lines_path(out), lines)
+    write_translation(out, Translation(what, "en-zh", "pseudo", "d" * 64, len(lines)))
+    return lines_path(out)
+
+
+def test_finish_of_two_files_leaves_a_row_out_of_both(tmp_path: Path) -> None:
+    samples = [QASample(f"q{n}", f"v{n}", f"what {n}", f"a {n}", "0") for n in range(3)]
+    names = ("q.json", "a.json", "out_q.json", "out_a.json")
+    questions, answers, out, out_answers = (tmp_path / name for name in names)
+    write_qa_pairs(questions, answers, samples)
+    lines = translated(read_document(questions, answers=answers), out, out_answers)
+    decide(World(questions, out, lines), _1_answer="rejected", _2_answer="edited:好")
+    more = ("--answers", answers, "--target_answers", out_answers)
+    assert review("finish", lines, questions, *more) == 0
+    found = load_annotations(SplitConfig("qa-pairs", out, out_answers))
+    assert [(s.sample_id, s.question, s.answer) for s in found] == [
+        ("q0", "译0", "译1"),
+        ("q2", "译4", "好"),
+    ]
+
+
+def test_finish_of_predictions_leaves_all_but_the_answers(tmp_path: Path) -> None:
+    samples = [QASample(f"q{n}", f"v{n}", f"what {n}", f"a {n}", "0") for n in range(3)]
+    rows = [prediction_row(sample, f"said {n}") for n, sample in enumerate(samples)]
+    source, out = tmp_path / "predictions.jsonl", tmp_path / "zh.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    lines = translated(read_document(source), out, what="predictions")
+    decide(World(source, out, lines), _0_pred="rejected", _1_pred="edited:好")
+    assert review("finish", lines, source) == 0
+    assert read_rows(out) == [rows[1] | {"pred": "好"}, rows[2] | {"pred": "译2"}]
 
 
 def test_finish_can_refuse_lines_without_a_text(

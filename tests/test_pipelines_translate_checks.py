@@ -257,6 +257,7 @@ def test_of_real_sentences(direction: str, source: str, target: str, checks: str
         ("en", "two thousand three hundred; 3.5 million", [2300, 3_500_000], []),
         ("en", "1,234 and 5,6", [1234, 5, 6], []),
         ("en", "one of the first two", [2], [1, 1]),
+        ("en", "at 12:30 one of them falls, at 20 two", [12, 30, 20, 2], [1]),
         ("en", "someone often weighs a tent", [], []),
         ("zh", "三万五千人和１２只", [35000, 12], []),
         ("zh", "十分高兴，一起吃三明治", [], [10, 1, 3]),

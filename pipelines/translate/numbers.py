@@ -77,7 +77,7 @@ def _spelt(tokens: list[str]) -> Iterator[tuple[float, str]]:
             value = float(token.replace(",", "") if digits else _WORDS[token])
             after_tens = part % 10 == 0 and 20 <= part % 100 <= 90 and value < 10
             after_scale = part % 100 == 0 and total + part > 0 and value < 100
-            if kind and (digits or not (after_tens or after_scale)):
+            if kind and (digits or kind == "digits" or not (after_tens or after_scale)):
                 yield total + part, _sure(total + part, kind)
                 total, part, kind = 0.0, 0.0, ""
             part += value
