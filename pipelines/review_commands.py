@@ -18,6 +18,7 @@ from rich.table import Column, Table
 from features.errors import RedVillmError
 from features.translation import Translation, read_translation
 from pipelines.stages import Stage, console
+from pipelines.translate.files import Form
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class FinishOptions:
     """<file>.lines.jsonl; <file> is written again."""
     source: Path
     """The file that was translated."""
-    form: str | None = None
+    form: Form | None = None
     """Its form; found by looking at it unless given."""
     answers: Path | None = None
     """Of qa-pairs the source with the answers."""
@@ -185,7 +186,7 @@ def run_finish(options: FinishOptions) -> None:
     from pipelines.translate.files import read_document
     from pipelines.translate.review_finish import finish
 
-    document = read_document(options.source, options.form, options.answers)  # type: ignore[arg-type]
+    document = read_document(options.source, options.form, options.answers)
     lines, out = _read(options.lines), beside(options.lines, "")
     done = finish(document, lines, out, options.target_answers, options.failed)
     left = f"{done.left_out:,} left out with lines that failed or were rejected"
