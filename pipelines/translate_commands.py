@@ -75,7 +75,7 @@ def run_translate(options: TranslateOptions) -> int:
 def _tasks(options: TranslateOptions) -> list[_Task]:
     """The file, or the files of all splits of a dataset."""
     file, target = Path(options.file), Path(options.target)
-    if file.exists() or file.suffix not in ("", ".yaml", ".yml"):
+    if file.suffix not in (".yaml", ".yml") and (file.suffix or file.exists()):
         return [_Task(file, target, options.form, options.answers, options.target_answers)]
     from features.config import DatasetConfig
     from features.recipes import find_split, load_recipe

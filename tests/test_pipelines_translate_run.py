@@ -271,3 +271,30 @@ def test_a_translation_that_was_cut_off_is_none(
         assert translate(server, recipe=recipe) == 2
     said = " ".join(capsys.readouterr().out.split())
     assert "(longer than 10 tokens: 5)" in said
+
+
+def test_a_dataset_is_translated_split_by_split_to_where_the_other_recipe_has_it(
+    folder: Path,
+) -> None:
+    asked = [{"video_name": "a", "question_id": "a_1", "question": "what is it"}]
+    replies = [{"question_id": "a_1", "answer": "a cat", "type": 2}]
+    write(folder / "q.json", asked)
+    write(folder / "a.json", replies)
+    for name, end in (("en", ""), ("zh", "_zh")):
+        (folder / f"{name}.yaml").write_text(
+            f"name: {name}\nvideos: videos\nsplits:\n"
+            f"  train: {{format: videoinstruct, questions: in{end}.json}}\n"
+            f"  test: {{format: qa-pairs, questions: q{end}.json, answers: a{end}.json}}\n"
+        )
+    with DeepLServer() as server:
+        Path("t.yaml").write_text(
+            f"kind: deepl\nserver_url: {server.url}\nkey_variable: DEEPL_TEST_KEY\n"
+        )
+        command = ["translate", "en.yaml", "--translator", "t.yaml", "--target"]
+        assert main([*command, "en.yaml"]) == 2, "onto itself"
+        assert server.requests == []
+        assert main([*command, "zh.yaml"]) == 0
+    assert [row["q"] for row in rows_of(folder / "in_zh.json")] == [pseudo(r["q"]) for r in ROWS]
+    assert rows_of(folder / "q_zh.json") == [{**asked[0], "question": pseudo("what is it")}]
+    assert rows_of(folder / "a_zh.json") == [{**replies[0], "answer": pseudo("a cat")}]
+    assert read_translation(folder / "q_zh.json") is not None
