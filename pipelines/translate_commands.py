@@ -101,6 +101,7 @@ def _translate(task: _Task, options: TranslateOptions, translator: Any, memory: 
     from pipelines.translate.run import Work
 
     document = read_document(task.file, task.form, task.answers)
+    memory = memory.with_reviews(lines_path(task.target), translator.label)
     work = Work(document.texts, translator, memory, options.cache)
     _print(f"{task.file}: {document.form}, {translator.direction} by {translator.label}")
     if options.dry_run:
@@ -119,11 +120,9 @@ def _translate(task: _Task, options: TranslateOptions, translator: Any, memory: 
         if options.failed == "refuse":
             _print(f"{task.target} is not written; run again, or say --failed keep")
             return 2
-    document.write(
-        {line.id: line.target for line in lines if line.target is not None},
-        task.target,
-        task.target_answers,
-    )
+    rejected = {line.row for line in lines if line.status == "rejected"}
+    targets = {line.id: line.target for line in lines if line.target and line.row not in rejected}
+    document.write(targets, task.target, task.target_answers, rejected)
     write_translation(
         task.target,
         Translation(
