@@ -75,7 +75,7 @@ def run_translate(options: TranslateOptions) -> int:
 def _tasks(options: TranslateOptions) -> list[_Task]:
     """The file, or the files of all splits of a dataset."""
     file, target = Path(options.file), Path(options.target)
-    if file.exists() or file.suffix not in ("", ".yaml", ".yml"):
+    if file.suffix not in (".yaml", ".yml") and (file.suffix or file.exists()):
         return [_Task(file, target, options.form, options.answers, options.target_answers)]
     from features.config import DatasetConfig
     from features.recipes import find_split, load_recipe
@@ -101,6 +101,7 @@ def _translate(task: _Task, options: TranslateOptions, translator: Any, memory: 
     from pipelines.translate.run import Work
 
     document = read_document(task.file, task.form, task.answers)
+    memory = memory.with_reviews(lines_path(task.target), translator.label)
     work = Work(document.texts, translator, memory, options.cache)
     _print(f"{task.file}: {document.form}, {translator.direction} by {translator.label}")
     if options.dry_run:
@@ -119,11 +120,9 @@ def _translate(task: _Task, options: TranslateOptions, translator: Any, memory: 
         if options.failed == "refuse":
             _print(f"{task.target} is not written; run again, or say --failed keep")
             return 2
-    document.write(
-        {line.id: line.target for line in lines if line.target is not None},
-        task.target,
-        task.target_answers,
-    )
+    rejected = {line.row for line in lines if line.status == "rejected"}
+    targets = {line.id: line.target for line in lines if line.target and line.row not in rejected}
+    document.write(targets, task.target, task.target_answers, rejected)
     write_translation(
         task.target,
         Translation(

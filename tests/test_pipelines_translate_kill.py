@@ -23,8 +23,6 @@ from features.config import SplitConfig
 from features.translation import Translation, read_translation
 from pipelines.translate.lines import lines_path
 
-ROWS = 120
-
 
 @pytest.fixture
 def zygote() -> Iterator[Zygote]:
@@ -33,11 +31,11 @@ def zygote() -> Iterator[Zygote]:
     started.close()
 
 
-def write_rows(path: Path) -> list[dict[str, str]]:
+def write_rows(path: Path, count: int) -> list[dict[str, str]]:
     """Half of the questions stand twice, and so do some answers."""
-    lines = hard_lines(2 * ROWS)
+    lines = hard_lines(2 * count)
     rows = [
-        {"q": lines[n // 2], "a": lines[ROWS + n], "video_id": f"v_{n}"} for n in range(ROWS - 5)
+        {"q": lines[n // 2], "a": lines[count + n], "video_id": f"v_{n}"} for n in range(count - 5)
     ]
     rows += [{**row, "video_id": f"w_{n}"} for n, row in enumerate(rows[:5])]
     path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
@@ -83,11 +81,13 @@ def kill_and_count(zygote: Zygote, told: dict[str, str], server: DeepLServer, se
     return server.billed.total() - before
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ("kills", "count"), [(3, 60), pytest.param(20, 250, marks=pytest.mark.soak)]
+)
 def test_after_kills_each_character_was_paid_for_once_and_the_file_is_the_same(
-    tmp_path: Path, zygote: Zygote, kills: int
+    tmp_path: Path, zygote: Zygote, kills: int, count: int
 ) -> None:
-    rows = write_rows(tmp_path / "in.json")
+    rows = write_rows(tmp_path / "in.json", count)
     with DeepLServer(delay=0.02) as server:
         assert zygote.start(order(tmp_path, "calm", server)) > 0
         assert zygote.wait() == 0
@@ -100,10 +100,10 @@ def test_after_kills_each_character_was_paid_for_once_and_the_file_is_the_same(
             late += kill_and_count(zygote, told, server, seed=100 * kills + number)
         zygote.start(told)
         assert zygote.wait() == 0
-        count = len(server.requests)
+        asked = len(server.requests)
         zygote.start(told)
         assert zygote.wait() == 0
-        assert len(server.requests) == count, "what is there was asked again"
+        assert len(server.requests) == asked, "what is there was asked again"
         assert late > 0, "no kill fell between a request and its reply"
         texts = {(row["q"], "") for row in rows} | {(row["a"], row["q"]) for row in rows}
         assert server.billed == Counter(dict.fromkeys(texts, 1))
@@ -112,7 +112,7 @@ def test_after_kills_each_character_was_paid_for_once_and_the_file_is_the_same(
     assert calm.read_bytes() == killed.read_bytes()
     records = [read_translation(path) for path in (calm, killed)]
     assert {replace(record, digest="") for record in records if record} == {
-        Translation("annotations", "en-zh", "deepl", "", 2 * ROWS)
+        Translation("annotations", "en-zh", "deepl", "", 2 * count)
     }
     assert [
         {**json.loads(line), "key": ""} for line in lines_path(calm).read_bytes().splitlines()

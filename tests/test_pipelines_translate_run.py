@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 from deepl_server import KEY, DeepLServer
 from pseudo_translation import pseudo
+from zygote import INTERRUPTED, Zygote
 
 from eval.answer_files import to_line
 from eval.folders import prediction_row
@@ -271,3 +275,80 @@ def test_a_translation_that_was_cut_off_is_none(
         assert translate(server, recipe=recipe) == 2
     said = " ".join(capsys.readouterr().out.split())
     assert "(longer than 10 tokens: 5)" in said
+
+
+def test_a_dataset_is_translated_split_by_split_to_where_the_other_recipe_has_it(
+    folder: Path,
+) -> None:
+    asked = [{"video_name": "a", "question_id": "a_1", "question": "what is it"}]
+    replies = [{"question_id": "a_1", "answer": "a cat", "type": 2}]
+    write(folder / "q.json", asked)
+    write(folder / "a.json", replies)
+    for name, end in (("en", ""), ("zh", "_zh")):
+        (folder / f"{name}.yaml").write_text(
+            f"name: {name}\nvideos: videos\nsplits:\n"
+            f"  train: {{format: videoinstruct, questions: in{end}.json}}\n"
+            f"  test: {{format: qa-pairs, questions: q{end}.json, answers: a{end}.json}}\n"
+        )
+    with DeepLServer() as server:
+        Path("t.yaml").write_text(
+            f"kind: deepl\nserver_url: {server.url}\nkey_variable: DEEPL_TEST_KEY\n"
+        )
+        command = ["translate", "en.yaml", "--translator", "t.yaml", "--target"]
+        assert main([*command, "en.yaml"]) == 2, "onto itself"
+        assert server.requests == []
+        assert main([*command, "zh.yaml"]) == 0
+    assert [row["q"] for row in rows_of(folder / "in_zh.json")] == [pseudo(r["q"]) for r in ROWS]
+    assert rows_of(folder / "q_zh.json") == [{**asked[0], "question": pseudo("what is it")}]
+    assert rows_of(folder / "a_zh.json") == [{**replies[0], "answer": pseudo("a cat")}]
+    assert read_translation(folder / "q_zh.json") is not None
+
+
+def test_translating_again_keeps_every_word_of_the_reviewers(folder: Path) -> None:
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        lines = read_lines(lines_path(folder / "out.json"))
+        told = {"reviewer": "Li", "reviewed": "2026-01-01T00:00:00Z"}
+        edited = replace(lines[0], target="{name}里有什么", status="edited", **told)
+        rejected = replace(lines[5], status="rejected", **told)
+        write_lines(lines_path(folder / "out.json"), [edited, *lines[1:5], rejected, *lines[6:]])
+        paid = server.characters
+        new = {"q": "what else", "a": "nothing", "video_id": "v_5"}
+        write(folder / "in.json", [new, *ROWS])  # all rows move
+        assert translate(server) == 0
+        assert server.characters == paid + len("what else") + len("nothing")
+    found = read_lines(lines_path(folder / "out.json"))
+    assert found[2] == replace(edited, id="1/question", row=1)
+    assert found[7] == replace(rejected, id="3/answer", row=3)
+    rows = rows_of(folder / "out.json")
+    assert [row["video_id"] for row in rows] == ["v_5", "v_1", "v_2", "v_4"], "no rejected line"
+    assert rows[1]["q"] == "{name}里有什么"
+
+
+def test_an_interrupted_command_waits_for_what_is_paid_and_says_that_it_is_kept(
+    folder: Path,
+) -> None:
+    write(folder / "in.json", [{"q": f"is it {n}", "a": "no", "video_id": "v"} for n in range(60)])
+    with DeepLServer(delay=0.3) as server:
+        text = f"kind: deepl\nserver_url: {server.url}\nbatch: 1\nconcurrency: 3\n"
+        Path("t.yaml").write_text(f"{text}key_variable: DEEPL_TEST_KEY\n")
+        zygote = Zygote("translate_zygote.py")
+        order = {"file": "in.json", "target": "out.json", "translator": "t.yaml", "cache": "c"}
+        pid = zygote.start(order)
+        while len(server.requests) < 7:
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGINT)
+        assert zygote.wait() == INTERRUPTED
+        (ledger,) = Path("c").glob("*/ledger.jsonl")
+        kept = {
+            row["key"]
+            for row in map(json.loads, ledger.read_text().splitlines())
+            if row["row"] == "reply"
+        }
+        assert len(kept) == server.billed.total() < 60
+        server.delay = 0
+        zygote.start(order)
+        assert zygote.wait() == 0
+        zygote.close()
+        assert max(server.billed.values()) == 1
+        assert server.billed.total() == 60 + 60, "sixty questions, and as many answers in context"

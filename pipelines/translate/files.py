@@ -8,9 +8,6 @@ Ids, types, video names, all other fields, their order and `<video>` with its li
 from __future__ import annotations
 
 import copy
-import csv
-import io
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,12 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
-from eval.answer_files import to_line
 from eval.folders import read_rows as read_prediction_rows
 from features.annotations import QASample, Row, load_annotations, read_rows
 from features.config import AnnotationFormat, SplitConfig
 from features.durable import replace_file
 from features.errors import AnnotationError, few
+from pipelines.translate.writers import WRITERS, json_text
 
 Form = Literal[AnnotationFormat, "predictions"]
 
@@ -132,7 +129,7 @@ class Document:
             if provenance and row.number in provenance:
                 record["provenance"] = provenance[row.number]
         return tuple(
-            _WRITERS.get(self.form, _json_text)(
+            WRITERS.get(self.form, json_text)(
                 {
                     row.number: record
                     for position, (row, record) in enumerate(zip(rows, changed, strict=True))
@@ -283,31 +280,3 @@ def _text(field: str, key: str, file: int, position: int, row: Row) -> tuple[str
     found = edges.match("" if value is None else str(value))
     before, text, after = found.groups() if found else ("", "", "")
     return text, _Place(file, position, keys, before, after)
-
-
-def _json_text(rows: Mapping[int, Mapping[str, Any]]) -> str:
-    return json.dumps(list(rows.values()), ensure_ascii=False, indent=1) + "\n"
-
-
-def _jsonl_text(rows: Mapping[int, Mapping[str, Any]]) -> str:
-    """An object a line; lines that were blank stay, for ids can be made of line numbers."""
-    lines = [""] * max(rows, default=0)
-    for number, record in rows.items():
-        lines[number - 1] = json.dumps(record, ensure_ascii=False)
-    return "\n".join(lines) + "\n"
-
-
-def _predictions_text(rows: Mapping[int, Mapping[str, Any]]) -> str:
-    return "".join(to_line(record) for record in rows.values())
-
-
-def _tsv_text(rows: Mapping[int, Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    columns = list(next(iter(rows.values()), {}))
-    writer = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows.values())
-    return text.getvalue()
-
-
-_WRITERS = {"jsonl": _jsonl_text, "predictions": _predictions_text, "tgif": _tsv_text}

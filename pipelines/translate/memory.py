@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from features.durable import file_sha256
@@ -28,6 +28,24 @@ class Memory:
     def find(self, text: Text) -> Line | None:
         """A translation of this text in this context, a reviewed one if there is any."""
         return self.known.get((text.source, text.context))
+
+    def with_reviews(self, path: Path, label: str) -> Memory:
+        """What a person said of an earlier translation into the same file comes first.
+
+        Args:
+            path: its lines, if there are any.
+            label: who translates now; what was rejected of another translator is open again.
+
+        Raises:
+            RedVillmError: damaged lines.
+        """
+        lines = read_lines(path) if path.exists() else []
+        spoken = {
+            (line.source, line.context): line
+            for line in lines
+            if line.status in REVIEWED or (line.status == "rejected" and line.engine == label)
+        }
+        return replace(self, known={**self.known, **spoken})
 
 
 def read_memory(files: Sequence[str], direction: Direction) -> Memory:

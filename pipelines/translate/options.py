@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -78,7 +79,7 @@ class Translator:
     label: str
     """As tables say it: `deepl`, or the model's name, with a digest where it is on this machine."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of everything that can change a translation."""
         record = asdict(self.config)
