@@ -229,6 +229,7 @@ def test_the_other_way_nothing_fires_on_faultless_lines() -> None:
         ),
         ("en-zh", "Why does the dog (the big one) bark?", "为什么狗（大的那只）在叫？", ""),
         ("en-zh", "Why does the dog (the big one) bark?", "为什么狗（大的那只在叫？", "brackets"),
+        ("en-zh", "Why does the dog (the big one) bark?", "为什么狗(大的那只）在叫？", ""),
         ("en-zh", "The queen is behind the house", "皇后在房子后面", ""),
         ("en-zh", "What does the woman say to them?", "那个女人对他們说什么？", "scripts"),
         ("en-zh", "What does the woman say to them?", "那個女人對他們說什麼？", ""),

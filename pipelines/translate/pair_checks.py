@@ -42,8 +42,8 @@ _LATIN = re.compile(r"[A-Z][A-Za-z]+")
 _HAN = re.compile("[\u3400-\u9fff]+")
 _WORDS = re.compile("[\u3400-\u9fff]|[^\\s\u3400-\u9fff]+")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "“": "”", "«": "»", "【": "】", "「": "」"}
-_CLOSING |= {"『": "』", "《": "》"}
-_HALF = str.maketrans("\uff08\uff09", "()")
+_CLOSING |= {"『": "』", "《": "》", "\uff08": ")"}
+_SAME = {"\uff09": ")"}
 
 
 @dataclass(frozen=True)
@@ -163,14 +163,16 @@ def _odd_one(text: str) -> str:
     """The first bracket or quote without its other half; full and half width are one kind."""
     waiting: list[str] = []
     closing = {*_CLOSING.values()}
-    for mark in text.translate(_HALF):
+    for mark in text:
         if mark == '"' and '"' in waiting:
             mark, other = '"', waiting.pop()
             if other != mark:
                 return other
         elif mark == '"' or mark in _CLOSING:
             waiting.append(mark)
-        elif mark in closing and (not waiting or _CLOSING.get(waiting.pop()) != mark):
+        elif (closed := _SAME.get(mark, mark)) in closing and (
+            not waiting or _CLOSING.get(waiting.pop()) != closed
+        ):
             return mark
     return waiting[-1] if waiting else ""
 
