@@ -42,7 +42,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from features.config import SplitConfig
+from features.config import AnnotationFormat, SplitConfig
 from features.errors import AnnotationError, few
 from features.plan import VIDEO_SUFFIXES
 from features.spec import record_digest
@@ -71,14 +71,15 @@ class QASample:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One raw row that knows where it came from, so that every error can say it."""
+class Row:
+    """One raw row of a file; it knows where it came from, so that every error can say it."""
 
     path: Path
     number: int
     fields: Mapping[str, Any]
 
     def error(self, what: str, field: str, got: object = None) -> AnnotationError:
+        """An error about a field of this row, to raise."""
         named = ("question_id", "id", "key", "video_id", "video_name", "video", "gif_name")
         name = next((f", {key} {self.fields[key]!r}" for key in named if self.fields.get(key)), "")
         where = f"{self.path}, row {self.number}{name}, field {field!r}"
@@ -107,7 +108,7 @@ def load_annotations(split: SplitConfig) -> list[QASample]:
         AnnotationError: a file is missing or malformed, a field is missing or empty, ids repeat, or
             question and answer files do not name the same question_ids.
     """
-    rows = _READ_ROWS.get(split.format, _json_rows)(split.questions)
+    rows = read_rows(split.questions, split.format)
     if split.part:
         rows = [row for row in rows if (row.optional("split") or "train") == split.part]
     if split.format == "qa-pairs":
@@ -125,6 +126,15 @@ def load_annotations(split: SplitConfig) -> list[QASample]:
     return samples
 
 
+def read_rows(path: Path, form: AnnotationFormat) -> list[Row]:
+    """The raw rows of one file, for whoever writes the same form back; nothing is checked yet.
+
+    Raises:
+        AnnotationError: the file is missing, or not rows of this kind of file.
+    """
+    return _READ_ROWS.get(form, _json_rows)(path)
+
+
 def annotations_digest(samples: Sequence[QASample]) -> str:
     """sha256 over all samples sorted by id: what was asked, whatever the file's form or order."""
     rows = sorted(astuple(sample) for sample in samples)
@@ -138,7 +148,7 @@ def _read_text(path: Path) -> str:
         raise AnnotationError("cannot read annotations", where=path, got=error) from error
 
 
-def _json_rows(path: Path) -> list[_Row]:
+def _json_rows(path: Path) -> list[Row]:
     try:
         records = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
@@ -149,7 +159,7 @@ def _json_rows(path: Path) -> list[_Row]:
     return [_as_row(path, number, record) for number, record in enumerate(records)]
 
 
-def _jsonl_rows(path: Path) -> list[_Row]:
+def _jsonl_rows(path: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if not line.strip():
@@ -162,7 +172,7 @@ def _jsonl_rows(path: Path) -> list[_Row]:
     return rows
 
 
-def _tsv_rows(path: Path) -> list[_Row]:
+def _tsv_rows(path: Path) -> list[Row]:
     reader = csv.DictReader(io.StringIO(_read_text(path)), delimiter="\t")
     needed = TGIF_COLUMNS[:4]
     if not set(needed) <= set(reader.fieldnames or ()):
@@ -183,14 +193,14 @@ def _tsv_rows(path: Path) -> list[_Row]:
     return rows
 
 
-def _as_row(path: Path, number: int, record: object) -> _Row:
+def _as_row(path: Path, number: int, record: object) -> Row:
     if not isinstance(record, dict):
         got = type(record).__name__
         raise AnnotationError("not a JSON object", where=f"{path}, row {number}", got=got)
-    return _Row(path, number, record)
+    return Row(path, number, record)
 
 
-def _videoinstruct(row: _Row, prefix: str) -> QASample:
+def _videoinstruct(row: Row, prefix: str) -> QASample:
     if "conversations" not in row.fields:
         video = prefix + row.text("video_id")
         return QASample(f"{video}:{row.number}", video, row.text("q"), row.text("a"))
@@ -199,41 +209,39 @@ def _videoinstruct(row: _Row, prefix: str) -> QASample:
     speakers = [t.get("from") if isinstance(t, dict) else t for t in turns or ()]
     if speakers != ["human", "gpt"]:
         raise row.error("not one question and one answer", "conversations", speakers)
-    question, answer = (
-        _Row(row.path, row.number, {**row.fields, **t}).text("value") for t in turns
-    )
+    question, answer = (Row(row.path, row.number, {**row.fields, **t}).text("value") for t in turns)
     bare = question.removeprefix("<video>").removesuffix("<video>").strip()
     if not bare or "<video>" in bare:
         raise row.error("wanted one <video> at either end of a question", "value", question[:80])
     return QASample(f"{video}:{row.number}", video, bare, answer)
 
 
-def _vcgbench(row: _Row, prefix: str) -> QASample:
+def _vcgbench(row: Row, prefix: str) -> QASample:
     video = prefix + row.text("video_name")
     return QASample(f"{video}:{row.number}", video, row.text("Q"), row.text("A"))
 
 
-def _consistency(row: _Row, prefix: str) -> QASample:
+def _consistency(row: Row, prefix: str) -> QASample:
     video = prefix + row.text("video_name")
     first, second = row.text("Q1"), row.text("Q2")
     return QASample(f"{video}:{row.number}", video, first, row.text("A"), question2=second)
 
 
-def _tgif(row: _Row, prefix: str) -> QASample:
+def _tgif(row: Row, prefix: str) -> QASample:
     video, kind = prefix + row.text("gif_name"), row.text("type")
     if kind not in ("0", "1", "2", "3"):
         raise row.error("unknown TGIF question type", "type", kind)
     return QASample(f"{video}:{row.number}", video, row.text("question"), row.text("answer"), kind)
 
 
-def _msvd(row: _Row, prefix: str) -> QASample:
+def _msvd(row: Row, prefix: str) -> QASample:
     name = row.text("video_id")
     video = prefix + name if name.isdecimal() else name
     sample_id = row.optional("id") or f"{video}:{row.number}"
     return QASample(sample_id, video, row.text("question"), row.text("answer"))
 
 
-def _own(row: _Row, prefix: str) -> QASample:
+def _own(row: Row, prefix: str) -> QASample:
     unknown = sorted(set(row.fields) - OWN_FIELDS)
     if unknown:
         raise row.error(f"unknown field; known: {', '.join(sorted(OWN_FIELDS))}", unknown[0])
@@ -245,7 +253,7 @@ def _own(row: _Row, prefix: str) -> QASample:
     return QASample(sample_id, video, question, answer, row.optional("type"))
 
 
-def _qa_pairs(questions: list[_Row], split: SplitConfig) -> Iterator[QASample]:
+def _qa_pairs(questions: list[Row], split: SplitConfig) -> Iterator[QASample]:
     """Join by question_id; every question needs exactly one answer and the other way round."""
     if split.answers is None:
         do = "set `answers` of the split"
@@ -277,8 +285,8 @@ def _repeated(ids: Sequence[str]) -> list[str]:
     return [name for name, count in Counter(ids).items() if count > 1]
 
 
-_READ_ROWS: dict[str, Callable[[Path], list[_Row]]] = {"tgif": _tsv_rows, "jsonl": _jsonl_rows}
-_PARSERS: dict[str, Callable[[_Row, str], QASample]] = {
+_READ_ROWS: dict[str, Callable[[Path], list[Row]]] = {"tgif": _tsv_rows, "jsonl": _jsonl_rows}
+_PARSERS: dict[str, Callable[[Row, str], QASample]] = {
     "videoinstruct": _videoinstruct,
     "vcgbench": _vcgbench,
     "consistency": _consistency,

@@ -33,13 +33,21 @@ STAGES = {
     "import-projector": "Video-ChatGPT's mm_projector: import-projector FILE TARGET --base BASE",
     "judge": "answers that are there, judged (again): judge FOLDER --judge NAME; the Batch API",
     "predictions": "answers exchanged and translated: export, import, judged, translated",
+    "translate": "annotations or predictions, en-zh or zh-en: translate FILE --target OUT",
+    "review": "translations: check, export, import, rate, finish, serve (a page to review them)",
     "store": "feature stores: verify, info, convert, merge, import, export, gc",
     "inspect": "what a base is, and whether its files are whole: inspect BASE",
     "mini": "train the embedded base from scratch",
     "rehearse": "a published base at full size with made-up weights: one step, one answer",
     "gpu-check": "parity and speed of a base on this machine's accelerator",
 }
-VERBS = {"store": "pipelines.store_commands", "predictions": "pipelines.judge_commands"}
+MODULES = {"judge": "pipelines.judge_commands", "translate": "pipelines.translate_commands"}
+"""Where a stage is, if not in stages.py."""
+VERBS = {
+    "store": "pipelines.store_commands",
+    "predictions": "pipelines.judge_commands",
+    "review": "pipelines.review_commands",
+}
 """Stages that consist of verbs, and where those are."""
 
 
@@ -79,9 +87,7 @@ def run_stage(name: str, args: list[str]) -> int:
     Raises:
         ConfigError: an unknown option or key, or a value of the wrong type.
     """
-    module = importlib.import_module(
-        f"pipelines.{'judge_commands' if name == 'judge' else 'stages'}"
-    )
+    module = importlib.import_module(MODULES.get(name, "pipelines.stages"))
     return _run(name, STAGES[name], module.STAGES[name], args)
 
 

@@ -22,7 +22,7 @@ def endpoint_key(config: JudgeConfig) -> str:
     key = os.environ.get(config.key_variable, "").strip()
     where = f"environment variable {config.key_variable}"
     if not key and endpoint_host(config) not in LOOPBACK:
-        raise ConfigError("a judge needs a key", where=where, do="set it to your key")
+        raise ConfigError("an endpoint needs a key", where=where, do="set it to your key")
     if not (key.isascii() and key.isprintable()):
         raise ConfigError("not a key: it has characters that no header may have", where=where)
     return key or NO_KEY

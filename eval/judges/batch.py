@@ -22,6 +22,7 @@ from uuid import uuid4
 from rich.progress import track
 
 from eval.judges.asking import Reply, Request
+from eval.judges.attempts import TransientError
 from eval.judges.base import JudgeItem
 from eval.judges.batch_client import (
     FINISHED,
@@ -44,7 +45,7 @@ from eval.judges.batch_files import (
 )
 from eval.judges.cost import BudgetReachedError, prompt_tokens
 from eval.judges.endpoint import request_body
-from eval.judges.http_reply import TransientError, read_completion
+from eval.judges.http_reply import read_completion
 from eval.judges.options import JudgeConfig
 from eval.judges.rubric_judge import RubricJudge
 from features.durable import commit_point, replace_file

@@ -9,19 +9,9 @@ from email.utils import parsedate_to_datetime
 import openai
 
 from eval.judges.asking import Reply
+from eval.judges.attempts import TransientError
 from eval.judges.options import JudgeConfig
 from features.errors import RedVillmError
-
-
-class TransientError(Exception):
-    """An attempt that failed in a way that may pass."""
-
-    def __init__(self, reason: str, retry_after: float = 0.0, too_many: bool = False) -> None:
-        super().__init__(reason)
-        self.retry_after = retry_after
-        """Seconds that the endpoint asked to wait."""
-        self.too_many = too_many
-        """It has too much to do (429), so all should wait."""
 
 
 def read_completion(body: str) -> Reply:

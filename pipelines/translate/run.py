@@ -1,0 +1,198 @@
+"""The texts of a file through memory, cache and engine: nothing is paid for twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from eval.judges.asking import Reply
+from eval.judges.ledger import Ledger
+from features.durable import replace_json
+from pipelines.translate.courier import Courier
+from pipelines.translate.engines import Ask, batches
+from pipelines.translate.files import Text
+from pipelines.translate.lines import Line
+from pipelines.translate.memory import Memory
+from pipelines.translate.options import Translator
+from pipelines.translate.protect import has_words, unmark
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What translating would take, before anything is sent."""
+
+    texts: int
+    from_memory: int
+    without_words: int
+    """Numbers, emoji and such: they translate themselves."""
+    cached: int
+    alike: int
+    """Texts that are sent once with another one that is the same."""
+    to_send: int
+    characters: int
+    """Of the texts that are sent; contexts are free of charge at DeepL, and not at an endpoint."""
+    requests: int
+    remaining: int | None
+    """Characters that the account has left, where the engine tells."""
+
+    def __str__(self) -> str:
+        told = (
+            f"{self.texts:,} texts: {self.from_memory:,} in the memory, {self.without_words:,} "
+            f"without words, {self.cached:,} in the cache, {self.alike:,} alike; to send: "
+            f"{self.to_send:,} texts, {self.characters:,} characters, {self.requests:,} requests"
+        )
+        left = self.remaining
+        return told if left is None else f"{told}; the account has {left:,} characters left"
+
+
+class Work:
+    """The texts of one file, and what is known of each."""
+
+    def __init__(
+        self, texts: Sequence[Text], translator: Translator, memory: Memory, cache: Path
+    ) -> None:
+        self._texts, self._translator = texts, translator
+        self._known: dict[str, Line] = {}
+        """Lines that need no engine, by id."""
+        self._asks: dict[str, Ask] = {}
+        """What is to be translated, by id; equal texts in equal contexts have equal keys."""
+        self._from_memory = 0
+        self._folder = cache / translator.slug
+        self._ledger = Ledger(self._folder)
+        self._latest: dict[str, Reply] = {}
+        """Last replies of this run by key."""
+        for text in texts:
+            if found := memory.find(text):
+                here = replace(found, id=text.id, row=text.row, field=text.field)
+                self._known[text.id] = here
+                self._from_memory += 1
+            elif not has_words(text.source):
+                self._known[text.id] = self._line(text, text.source)
+            else:
+                key = translator.key(text.source, text.context)
+                self._asks[text.id] = Ask(key, text.source, text.context)
+
+    def due(self) -> list[Ask]:
+        """What no reply is there for, each text once, in the order of the file."""
+        self._ledger.read()
+        distinct = {ask.key: ask for ask in self._asks.values()}
+        return [ask for key, ask in distinct.items() if self._reply(key) is None]
+
+    def estimate(self, due: Sequence[Ask]) -> Estimate:
+        """What asking would take; asks DeepL for the quota alone."""
+        distinct = len({ask.key for ask in self._asks.values()})
+        return Estimate(
+            texts=len(self._texts),
+            from_memory=self._from_memory,
+            without_words=len(self._known) - self._from_memory,
+            cached=distinct - len(due),
+            alike=len(self._asks) - distinct,
+            to_send=len(due),
+            characters=sum(len(ask.source) for ask in due),
+            requests=len(batches(due, self._translator.config)),
+            remaining=_remaining(self._translator) if due else None,
+        )
+
+    def ask(self, max_characters: int | None, console: Console) -> None:
+        """Ask what is due, as far as the cap allows; replies are in the cache before they are here.
+
+        Raises:
+            RedVillmError: the engine cannot be asked at all, or not any more.
+        """
+        if self._translator.config.kind == "memory":
+            return
+        if not self.due():
+            console.print(str(self.estimate([])), markup=False)
+            return
+        with Courier(self._translator, self._folder) as courier:
+            courier.wait_until_ready(console.print)
+            replace_json(
+                self._folder / "translator.json", asdict(self._translator), "translator-record"
+            )
+            due = self.due()
+            console.print(str(self.estimate(due)), markup=False)
+            asks = _within(due, max_characters)
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[failed]:,} failed"),
+                TimeRemainingColumn(),
+            )
+            with Progress(*columns, console=console) as progress:
+                told = f"translating: {self._translator.label}"
+                failed = 0
+                task = progress.add_task(told, total=len(asks), failed=failed)
+                for key, reply in courier.ask(asks):
+                    self._latest[key] = reply
+                    failed += _text(reply) is None
+                    progress.update(task, advance=1, failed=failed)
+
+    def lines(self) -> tuple[list[Line], list[str]]:
+        """Every line in the order of the file, and what is wrong with marks, a text a fault."""
+        self._ledger.read()
+        done: list[Line] = []
+        faults: list[str] = []
+        for text in self._texts:
+            if text.id in self._known:
+                done.append(self._known[text.id])
+                continue
+            key = self._asks[text.id].key
+            reply = self._reply(key)
+            if reply is None:
+                line = self._line(text, None, key, self._reason(key))
+            else:
+                target, wrong = unmark(text.source, reply.text or "", self._translator.style)
+                line = self._line(text, target.strip(), key)
+                faults += [f"{text.id}: {' '.join(wrong)}"] if wrong else []
+            done.append(line)
+        return done, faults
+
+    def _reply(self, key: str) -> Reply | None:
+        """The last good reply to a key."""
+        found = [reply for reply in self._ledger.replies.get(key, ()) if _text(reply) is not None]
+        return found[-1] if found else None
+
+    def _reason(self, key: str) -> str:
+        """Why there is no good reply."""
+        if self._translator.config.kind == "memory":
+            return "not in the memory"
+        reply = self._latest.get(key)
+        if reply is None:
+            return "not asked: beyond --max_characters"
+        return reply.reason or "a blank translation"
+
+    def _line(self, text: Text, target: str | None, key: str = "", error: str = "") -> Line:
+        about = (text.id, text.row, text.field, text.source, text.context)
+        if target is None:
+            return Line(*about, None, "failed", key=key, error=error)
+        return Line(*about, target, "machine", self._translator.label, key)
+
+
+def _text(reply: Reply) -> str | None:
+    """The words of a good reply."""
+    good = reply.outcome == "ok" and reply.text and reply.text.strip()
+    return reply.text if good else None
+
+
+def _within(asks: Sequence[Ask], characters: int | None) -> list[Ask]:
+    """The first texts that fit a cap."""
+    chosen, so_far = [], 0
+    for ask in asks:
+        so_far += len(ask.source)
+        if characters is not None and so_far > characters:
+            break
+        chosen.append(ask)
+    return chosen
+
+
+def _remaining(translator: Translator) -> int | None:
+    if translator.config.kind != "deepl":
+        return None
+    from pipelines.translate.deepl_engine import DeepLEngine
+
+    return DeepLEngine(translator).remaining()

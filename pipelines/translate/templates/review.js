@@ -1,0 +1,188 @@
+// The review page. Every text of the data becomes a text node, never markup.
+"use strict";
+(() => {
+const byId = (id) => document.getElementById(id);
+const DECIDED = ["accepted", "edited", "rejected"];
+const slices = new Map(); // first position of a slice → its lines; of one filter at a time
+const undos = []; // what this tab decided, the last one last
+let reviewer = document.body.dataset.reviewer;
+let flagged = false;
+let at = 0; // position among the lines that are shown
+let facts = { decided: 0, total: 0, shown: 0 };
+let busy = false;
+
+function current() {
+  for (const [first, lines] of slices) {
+    if (first <= at && at < first + lines.length) return lines[at - first];
+  }
+  return null;
+}
+
+function complain(text) {
+  byId("problem").textContent = text;
+  byId("problem").hidden = !text;
+}
+
+// One request at a time; null where it came to nothing, and the page says why.
+async function ask(path, body) {
+  busy = true;
+  byId("line").setAttribute("aria-busy", "true");
+  try {
+    const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
+    const reply = await fetch(path, options);
+    const told = await reply.json();
+    complain(reply.ok ? "" : `Not done: ${told.error}`);
+    if (told.total !== undefined) facts = { ...facts, ...told };
+    if (told.line) keep(told.line);
+    return reply.ok ? told : null;
+  } catch (error) {
+    complain(`Not done: the server does not answer. Start it again and open its new address. (${error.message})`);
+    return null;
+  } finally {
+    busy = false;
+    byId("line").removeAttribute("aria-busy");
+  }
+}
+
+function keep(line) {
+  for (const lines of slices.values()) {
+    const place = lines.findIndex((other) => other.id === line.id);
+    if (place >= 0) lines[place] = line;
+  }
+}
+
+async function load(query) {
+  const told = await ask(`lines?flagged=${Number(flagged)}&${query}`);
+  if (!told) return;
+  at = told.at;
+  slices.set(told.first, told.lines);
+  show();
+}
+
+async function go(to) {
+  if (to < 0 || to >= facts.shown) return show();
+  at = to;
+  return current() ? show() : load(`at=${to}`);
+}
+
+function show() {
+  const line = current();
+  byId("edit").hidden = true;
+  byId("target").hidden = false;
+  byId("reviewer").textContent = reviewer;
+  const where = facts.shown ? `${(at + 1).toLocaleString("en-GB")} of ${facts.shown.toLocaleString("en-GB")}` : "none";
+  byId("progress").textContent = `${facts.decided.toLocaleString("en-GB")} of ${facts.total.toLocaleString("en-GB")} reviewed; ${flagged ? "flagged line" : "line"} ${where}`;
+  document.querySelector("[data-key=f]").setAttribute("aria-pressed", String(flagged));
+  byId("name").textContent = line ? line.id : "";
+  for (const part of ["source", "context", "target", "machine"]) {
+    byId(part).textContent = line ? line[part] ?? "" : "";
+  }
+  byId("context-part").hidden = !line || !line.context;
+  byId("machine-part").hidden = !line || line.machine === null;
+  byId("status").textContent = !line || line.status === "machine" ? "" : `${line.status} ${line.reviewer ? `by ${line.reviewer}` : line.error}`;
+  byId("status").dataset.status = line ? line.status : "";
+  byId("flags").replaceChildren(
+    ...(line ? line.flags : []).map((flag) => {
+      const item = document.createElement("li");
+      item.textContent = `${flag.check}: ${flag.reason}`;
+      return item;
+    }),
+  );
+}
+
+async function decide(line, status, target) {
+  const seen = line.reviewed;
+  return ask("decide", { id: line.id, status, target: target ?? "", reviewer, seen });
+}
+
+async function say(status, target) {
+  const before = current();
+  if (!before) return;
+  const told = await decide(before, status, target);
+  if (!told) {
+    if (status !== "edited") show(); // what was typed stays
+    return;
+  }
+  undos.push({ before, reviewed: told.line.reviewed });
+  await go(at + 1);
+}
+
+async function undo() {
+  const last = undos.pop() ?? { before: { ...current(), status: "machine" }, reviewed: current()?.reviewed };
+  if (!last.reviewed) return;
+  const { before } = last;
+  const status = DECIDED.includes(before.status) ? before.status : "machine";
+  const told = await decide({ ...before, reviewed: last.reviewed }, status, before.target);
+  if (!told) return show();
+  for (const other of undos) {
+    if (other.before.id === before.id) other.reviewed = told.line.reviewed;
+  }
+  return load(`near=${before.index}`);
+}
+
+function edit() {
+  const line = current();
+  if (!line) return;
+  byId("target").hidden = true;
+  byId("edit").hidden = false;
+  byId("edit").value = line.target ?? "";
+  byId("edit").focus();
+}
+
+function filter() {
+  const index = current() ? current().index : 0;
+  flagged = !flagged;
+  slices.clear();
+  return load(`near=${index}`);
+}
+
+function askName() {
+  byId("who-name").value = reviewer;
+  byId("who").showModal();
+}
+
+const ACTIONS = {
+  a: () => (current()?.status === "edited" ? go(at + 1) : say("accepted", current()?.target)),
+  e: edit,
+  r: () => say("rejected"),
+  u: undo,
+  j: () => go(at + 1),
+  k: () => go(at - 1),
+  f: filter,
+  "?": () => byId("help").showModal(),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.isComposing || event.altKey || document.querySelector("dialog[open]")) return;
+  if (!byId("edit").hidden) {
+    if (event.key === "Escape") show();
+    else if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    else if (!busy) say("edited", byId("edit").value);
+    event.preventDefault();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.repeat || !Object.hasOwn(ACTIONS, event.key)) return;
+  event.preventDefault();
+  if (!busy) ACTIONS[event.key]();
+});
+for (const button of document.querySelectorAll("[data-key]")) {
+  button.addEventListener("click", () => {
+    button.blur();
+    if (!busy) ACTIONS[button.dataset.key]();
+  });
+}
+byId("rename").addEventListener("click", askName);
+byId("who").addEventListener("cancel", (event) => {
+  if (!reviewer) event.preventDefault();
+});
+byId("who-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  reviewer = byId("who-name").value.trim() || reviewer;
+  if (!reviewer) return;
+  byId("who").close();
+  show();
+});
+
+load(`near=${document.body.dataset.start}`);
+if (!reviewer) askName();
+})();

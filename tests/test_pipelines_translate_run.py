@@ -1,0 +1,354 @@
+"""`python -m pipelines translate` against a DeepL and an endpoint on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deepl_server import KEY, DeepLServer
+from pseudo_translation import pseudo
+from zygote import INTERRUPTED, Zygote
+
+from eval.answer_files import to_line
+from eval.folders import prediction_row
+from features.annotations import QASample
+from features.translation import Translation, read_translation
+from pipelines.__main__ import main
+from pipelines.translate.lines import lines_path, read_lines, write_lines
+
+ROWS = [
+    {"q": "what is in {name}", "a": "a red ball", "video_id": "v_1"},
+    {"q": "how many", "a": "3", "video_id": "v_2"},
+    {"q": 'is it <video> & "big"?', "a": "a red ball", "video_id": "v_3"},
+    {"q": "how many", "a": "two & a half 🐱", "video_id": "v_4"},
+]
+"""Seven texts with words, of which `how many` stands twice."""
+SENT = 6
+CHARACTERS = sum(
+    map(len, {"what is in {name}", "how many", 'is it <video> & "big"?', "two & a half 🐱"})
+) + 2 * len("a red ball")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPL_TEST_KEY", KEY)
+    write(tmp_path / "in.json", ROWS)
+    return tmp_path
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return rows
+
+
+def translate(server: DeepLServer, *more: str, recipe: str = "") -> int:
+    text = recipe or f"kind: deepl\nserver_url: {server.url}\n"
+    Path("t.yaml").write_text(f"{text}key_variable: DEEPL_TEST_KEY\nfirst_wait: 0.02\n")
+    return main(["translate", "in.json", "--target", "out.json", "--translator", "t.yaml", *more])
+
+
+def test_a_file_comes_back_in_chinese_with_its_lines_and_its_record(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DeepLServer(["429", "503", "cut", "half"]) as server:
+        assert translate(server, "--dry_run") == 0
+        dry = " ".join(capsys.readouterr().out.split())
+        assert server.requests == []
+        assert translate(server) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert server.characters == CHARACTERS
+        # every question in one request, every answer with its own
+        contexts = {request.get("context", "") for request in server.requests}
+        assert contexts == {"", ROWS[0]["q"], ROWS[2]["q"], ROWS[3]["q"]}
+        (sent,) = {tuple(r["text"]) for r in server.requests if "context" not in r}
+        assert sent[2] == 'is it <x id="1">&lt;video&gt;</x> &amp; "big"?'
+        assert {(r["source_lang"], r["target_lang"]) for r in server.requests} == {
+            ("EN", "ZH-HANS")
+        }
+    for told in (dry, said):
+        assert f"to send: {SENT} texts, {CHARACTERS} characters, 4 requests" in told
+        assert "1 without words, 0 in the cache, 1 alike" in told
+        assert "the account has 1,000,000,000 characters left" in told
+    wanted = [{**row, "q": pseudo(row["q"]), "a": pseudo(row["a"])} for row in ROWS]
+    assert rows_of(folder / "out.json") == wanted
+    lines = read_lines(lines_path(folder / "out.json"))
+    assert [(line.id, line.source, line.target) for line in lines] == [
+        (f"{n}/{field}", row[key], new[key])
+        for n, (row, new) in enumerate(zip(ROWS, wanted, strict=True))
+        for field, key in (("question", "q"), ("answer", "a"))
+    ]
+    record = read_translation(folder / "out.json")
+    assert record is not None
+    assert replace(record, digest="") == Translation("annotations", "en-zh", "deepl", "", 8)
+
+
+def test_quota_ends_it_with_one_line_and_what_came_is_not_paid_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = "batch: 1\nconcurrency: 1\n"
+    with DeepLServer(limit=CHARACTERS - 5) as server:
+        recipe = f"kind: deepl\nserver_url: {server.url}\n{one}"
+        assert translate(server, recipe=recipe) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "quota for this period is used up" in line
+        assert "run again" in line
+        assert not (folder / "out.json").exists()
+        paid = server.characters
+        assert 0 < paid < CHARACTERS
+        server.limit = 10**6
+        assert translate(server, recipe=recipe) == 0
+        assert server.characters == CHARACTERS
+        assert max(server.billed.values()) == 1
+
+
+def test_a_cap_sends_the_first_texts_alone_and_the_rest_is_counted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cap = len("what is in {name}") + len("a red ball") + len("how many") + 3
+    with DeepLServer() as server:
+        assert translate(server, "--max_characters", str(cap)) == 2
+        assert server.characters == cap - 3
+        assert not (folder / "out.json").exists()
+        said = " ".join(capsys.readouterr().out.split())
+        assert "3 of 8 texts have no translation (not asked: beyond --max_characters: 3)" in said
+        lines = read_lines(lines_path(folder / "out.json"))
+        assert [line.status for line in lines] == [
+            *("machine", "machine", "machine", "machine"),
+            *("failed", "failed", "machine", "failed"),
+        ]
+        assert translate(server, "--max_characters", "0", "--failed", "keep") == 0
+        assert rows_of(folder / "out.json")[2] == ROWS[2]
+        record = read_translation(folder / "out.json")
+        assert record is not None
+        assert record.failed == 3
+
+
+def test_a_refused_key_is_named_by_its_variable_and_shown_nowhere(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEEPL_TEST_KEY", "another-key-of-the-test")
+    with DeepLServer() as server:
+        assert translate(server) == 2
+    err = capsys.readouterr().err
+    assert "DEEPL_TEST_KEY" in err
+    found = [file for file in folder.rglob("*") if file.is_file()]
+    assert found
+    texts = [err, *(file.read_text(encoding="utf-8") for file in found)]
+    assert not any("another-key-of-the-test" in text for text in texts)
+    monkeypatch.delenv("DEEPL_TEST_KEY")
+    with DeepLServer() as server:
+        assert translate(server) == 2
+    assert "DeepL needs a key" in capsys.readouterr().err
+
+
+def test_a_glossary_is_made_once_and_goes_with_every_request(folder: Path) -> None:
+    (folder / "terms.tsv").write_text("red ball\t红球\nname\t名字\n", encoding="utf-8")
+    with DeepLServer() as server:
+        assert translate(server, "--glossary", "terms.tsv") == 0
+        write(folder / "in.json", [*ROWS, {"q": "what else", "a": "nothing", "video_id": "v_5"}])
+        assert translate(server, "--glossary", "terms.tsv") == 0
+        assert list(server.glossaries) == ["glossary-0"]
+        assert {request["glossary_id"] for request in server.requests} == {"glossary-0"}
+        assert server.characters == CHARACTERS + len("what else") + len("nothing")
+        # without its terms the same texts may be translated otherwise
+        paid = server.characters
+        assert translate(server) == 0
+        assert server.characters > paid
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [("red ball", "line 1"), ("a\tb\tc", "line 1"), ("a\tb\na\tc", "two")]
+)
+def test_a_glossary_that_is_none_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], text: str, what: str
+) -> None:
+    (folder / "terms.tsv").write_text(text)
+    with DeepLServer() as server:
+        assert translate(server, "--glossary", "terms.tsv") == 2
+        assert server.requests == []
+    assert what in capsys.readouterr().err
+
+
+def test_reviewed_lines_of_a_memory_win_and_nothing_of_it_is_sent(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        lines = read_lines(lines_path(folder / "out.json"))
+        by_hand = replace(
+            lines[0],
+            target="{name}里有什么",
+            machine=lines[0].target,
+            status="edited",
+            reviewer="Li",
+            reviewed="2026-01-01T00:00:00Z",
+        )
+        kept = [by_hand, lines[1], replace(lines[4], status="rejected")]
+        write_lines(folder / "old.json.lines.jsonl", kept)
+        paid = server.characters
+        memory = ("--memory", "old.json.lines.jsonl", "--cache", "another")
+        write(folder / "in.json", ROWS[2:] + ROWS[:1])  # other rows, the same texts
+        capsys.readouterr()
+        assert translate(server, *memory) == 0
+        assert "2 in the memory" in " ".join(capsys.readouterr().out.split())
+        asked = {ROWS[2]["q"], ROWS[2]["a"], ROWS[3]["q"], ROWS[3]["a"]}
+        assert server.characters - paid == sum(map(len, asked))
+    found = read_lines(lines_path(folder / "out.json"))
+    assert found[4] == replace(by_hand, id="2/question", row=2)
+    assert rows_of(folder / "out.json")[2]["q"] == "{name}里有什么"
+    record = read_translation(folder / "out.json")
+    assert record is not None
+    assert record.reviewed == 1
+
+
+def test_a_memory_of_two_files_alone_translates_for_nothing_what_it_has(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chinese = [{**row, "q": pseudo(row["q"]), "a": pseudo(row["a"])} for row in ROWS]
+    write(folder / "zh.json", chinese)
+    write(folder / "en.json", ROWS)
+    command = ["translate", "in.json", "--target", "out.json", "--translator", "memory"]
+    assert main([*command, "--memory", "en.json=zh.json"]) == 0
+    assert rows_of(folder / "out.json") == chinese
+    write(folder / "in.json", [*ROWS, {"q": "what else", "a": "a red ball", "video_id": "v_5"}])
+    assert main([*command, "--memory", "en.json=zh.json"]) == 2
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 of 10 texts have no translation (not in the memory: 2)" in said
+    assert main([*command, "--memory", "zh.json=en.json", "--failed", "keep"]) == 0
+    write(folder / "zh.json", chinese[:2])
+    assert main([*command, "--memory", "en.json=zh.json"]) == 2
+    assert "no translation of one another" in capsys.readouterr().err
+
+
+def test_chinese_predictions_go_to_english_with_their_questions_as_context(folder: Path) -> None:
+    sample = QASample("q1", "v1", "猫在做什么", "跳")
+    rows = [
+        prediction_row(sample, "它在 <b> 跳"),
+        prediction_row(QASample("q2", "v1", "谁", "他"), None, None, "oom"),
+    ]
+    (folder / "in.json").write_text("".join(map(to_line, rows)), encoding="utf-8")
+    with DeepLServer() as server:
+        assert translate(server, "--to", "en") == 0
+        (request,) = server.requests
+    assert (request["source_lang"], request["target_lang"]) == ("ZH", "EN-US")
+    assert request["context"] == "猫在做什么"
+    record = read_translation(folder / "out.json")
+    assert record is not None
+    assert (record.what, record.direction, record.lines) == ("predictions", "zh-en", 1)
+
+
+def test_an_endpoint_is_told_context_marks_and_the_terms_that_occur(folder: Path) -> None:
+    (folder / "terms.tsv").write_text("red ball\t红球\nhorse\t马\n", encoding="utf-8")
+    with DeepLServer() as server:
+        recipe = f"kind: endpoint\nmodel: tiny\nserver_url: {server.url}/v1\n"
+        assert translate(server, "--glossary", "terms.tsv", recipe=recipe) == 0
+        assert len(server.requests) == SENT
+        assert translate(server, "--glossary", "terms.tsv", recipe=recipe) == 0
+        assert len(server.requests) == SENT
+    told = [[m["content"] for m in request["messages"]] for request in server.requests]
+    (asked,) = [user for _, user in told if "red ball" in user and "{name}" in user]
+    assert asked.endswith(f"{ROWS[0]['q']}\n\na red ball")
+    assert {("red ball = 红球" in system) for system, user in told if "red ball" in user} == {True}
+    assert not any("马" in system for system, _ in told)
+    (marked,) = [user for _, user in told if user.startswith("is it")]
+    assert marked == 'is it [1] & "big"?'
+    wanted = [{**row, "q": pseudo(row["q"]), "a": pseudo(row["a"])} for row in ROWS]
+    assert rows_of(folder / "out.json") == wanted
+
+
+def test_a_translation_that_was_cut_off_is_none(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DeepLServer() as server:
+        recipe = f"kind: endpoint\nmodel: tiny\nmax_tokens: 10\nserver_url: {server.url}/v1\n"
+        assert translate(server, recipe=recipe) == 2
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(longer than 10 tokens: 5)" in said
+
+
+def test_a_dataset_is_translated_split_by_split_to_where_the_other_recipe_has_it(
+    folder: Path,
+) -> None:
+    asked = [{"video_name": "a", "question_id": "a_1", "question": "what is it"}]
+    replies = [{"question_id": "a_1", "answer": "a cat", "type": 2}]
+    write(folder / "q.json", asked)
+    write(folder / "a.json", replies)
+    for name, end in (("en", ""), ("zh", "_zh")):
+        (folder / f"{name}.yaml").write_text(
+            f"name: {name}\nvideos: videos\nsplits:\n"
+            f"  train: {{format: videoinstruct, questions: in{end}.json}}\n"
+            f"  test: {{format: qa-pairs, questions: q{end}.json, answers: a{end}.json}}\n"
+        )
+    with DeepLServer() as server:
+        Path("t.yaml").write_text(
+            f"kind: deepl\nserver_url: {server.url}\nkey_variable: DEEPL_TEST_KEY\n"
+        )
+        command = ["translate", "en.yaml", "--translator", "t.yaml", "--target"]
+        assert main([*command, "en.yaml"]) == 2, "onto itself"
+        assert server.requests == []
+        assert main([*command, "zh.yaml"]) == 0
+    assert [row["q"] for row in rows_of(folder / "in_zh.json")] == [pseudo(r["q"]) for r in ROWS]
+    assert rows_of(folder / "q_zh.json") == [{**asked[0], "question": pseudo("what is it")}]
+    assert rows_of(folder / "a_zh.json") == [{**replies[0], "answer": pseudo("a cat")}]
+    assert read_translation(folder / "q_zh.json") is not None
+
+
+def test_translating_again_keeps_every_word_of_the_reviewers(folder: Path) -> None:
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        lines = read_lines(lines_path(folder / "out.json"))
+        told = {"reviewer": "Li", "reviewed": "2026-01-01T00:00:00Z"}
+        edited = replace(lines[0], target="{name}里有什么", status="edited", **told)
+        rejected = replace(lines[5], status="rejected", **told)
+        write_lines(lines_path(folder / "out.json"), [edited, *lines[1:5], rejected, *lines[6:]])
+        paid = server.characters
+        new = {"q": "what else", "a": "nothing", "video_id": "v_5"}
+        write(folder / "in.json", [new, *ROWS])  # all rows move
+        assert translate(server) == 0
+        assert server.characters == paid + len("what else") + len("nothing")
+    found = read_lines(lines_path(folder / "out.json"))
+    assert found[2] == replace(edited, id="1/question", row=1)
+    assert found[7] == replace(rejected, id="3/answer", row=3)
+    rows = rows_of(folder / "out.json")
+    assert [row["video_id"] for row in rows] == ["v_5", "v_1", "v_2", "v_4"], "no rejected line"
+    assert rows[1]["q"] == "{name}里有什么"
+
+
+def test_an_interrupted_command_waits_for_what_is_paid_and_says_that_it_is_kept(
+    folder: Path,
+) -> None:
+    write(folder / "in.json", [{"q": f"is it {n}", "a": "no", "video_id": "v"} for n in range(60)])
+    with DeepLServer(delay=0.3) as server:
+        text = f"kind: deepl\nserver_url: {server.url}\nbatch: 1\nconcurrency: 3\n"
+        Path("t.yaml").write_text(f"{text}key_variable: DEEPL_TEST_KEY\n")
+        zygote = Zygote("translate_zygote.py")
+        order = {"file": "in.json", "target": "out.json", "translator": "t.yaml", "cache": "c"}
+        pid = zygote.start(order)
+        while len(server.requests) < 7:
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGINT)
+        assert zygote.wait() == INTERRUPTED
+        (ledger,) = Path("c").glob("*/ledger.jsonl")
+        kept = {
+            row["key"]
+            for row in map(json.loads, ledger.read_text().splitlines())
+            if row["row"] == "reply"
+        }
+        assert len(kept) == server.billed.total() < 60
+        server.delay = 0
+        zygote.start(order)
+        assert zygote.wait() == 0
+        zygote.close()
+        assert max(server.billed.values()) == 1
+        assert server.billed.total() == 60 + 60, "sixty questions, and as many answers in context"
