@@ -18,9 +18,11 @@ from zygote import INTERRUPTED, Zygote
 from eval.answer_files import to_line
 from eval.folders import prediction_row
 from features.annotations import QASample
+from features.recipes import RECIPES, load_recipe
 from features.translation import Translation, read_translation
 from pipelines.__main__ import main
 from pipelines.translate.lines import lines_path, read_lines, write_lines
+from pipelines.translate.options import TranslatorConfig
 
 ROWS = [
     {"q": "what is in {name}", "a": "a red ball", "video_id": "v_1"},
@@ -222,8 +224,11 @@ def test_a_memory_of_two_files_alone_translates_for_nothing_what_it_has(
     assert main([*command, "--memory", "en.json=zh.json"]) == 0
     assert rows_of(folder / "out.json") == chinese
     write(folder / "in.json", [*ROWS, {"q": "what else", "a": "a red ball", "video_id": "v_5"}])
+    capsys.readouterr()
     assert main([*command, "--memory", "en.json=zh.json"]) == 2
     said = " ".join(capsys.readouterr().out.split())
+    assert "8 in the memory" in said
+    assert "0 in the cache, 0 alike; to send: 0 texts" in said
     assert "2 of 10 texts have no translation (not in the memory: 2)" in said
     assert main([*command, "--memory", "zh.json=en.json", "--failed", "keep"]) == 0
     write(folder / "zh.json", chinese[:2])
@@ -297,6 +302,10 @@ def test_a_dataset_is_translated_split_by_split_to_where_the_other_recipe_has_it
         command = ["translate", "en.yaml", "--translator", "t.yaml", "--target"]
         assert main([*command, "en.yaml"]) == 2, "onto itself"
         assert server.requests == []
+        cap = str(CHARACTERS + len("what is it"))  # of the whole command, not of each file
+        assert main([*command, "zh.yaml", "--max_characters", cap]) == 2
+        assert server.characters == int(cap)
+        assert not (folder / "q_zh.json").exists()
         assert main([*command, "zh.yaml"]) == 0
     assert [row["q"] for row in rows_of(folder / "in_zh.json")] == [pseudo(r["q"]) for r in ROWS]
     assert rows_of(folder / "q_zh.json") == [{**asked[0], "question": pseudo("what is it")}]
@@ -352,3 +361,27 @@ def test_an_interrupted_command_waits_for_what_is_paid_and_says_that_it_is_kept(
         zygote.close()
         assert max(server.billed.values()) == 1
         assert server.billed.total() == 60 + 60, "sixty questions, and as many answers in context"
+
+
+def test_two_commands_at_once_pay_for_each_text_once(folder: Path) -> None:
+    with DeepLServer(delay=0.5) as server:
+        text = f"kind: deepl\nserver_url: {server.url}\nbatch: 1\nconcurrency: 1\n"
+        Path("t.yaml").write_text(f"{text}key_variable: DEEPL_TEST_KEY\n")
+        zygote = Zygote("translate_zygote.py")
+        order = {"file": "in.json", "translator": "t.yaml", "cache": "runs/translation-cache"}
+        zygote.start({**order, "target": "other.json"})
+        while not server.requests:
+            time.sleep(0.01)
+        command = ["translate", "in.json", "--target", "out.json", "--translator", "t.yaml"]
+        assert main(command) == 0
+        assert zygote.wait() == 0
+        zygote.close()
+        assert server.billed.total() == len(server.billed) == SENT
+    assert rows_of(folder / "out.json") == rows_of(folder / "other.json")
+
+
+def test_every_recipe_of_a_translator_can_be_read() -> None:
+    names = {file.stem for file in (RECIPES / "translators").glob("*.yaml")}
+    assert names == {"deepl", "local-server", "opus-mt-en-zh", "opus-mt-zh-en", "memory"}
+    kinds = {name: load_recipe("translators", name, TranslatorConfig).kind for name in names}
+    assert set(kinds.values()) == {"deepl", "endpoint", "model", "memory"}
