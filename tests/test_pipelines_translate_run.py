@@ -154,6 +154,20 @@ def test_a_refused_key_is_named_by_its_variable_and_shown_nowhere(
     assert "DeepL needs a key" in capsys.readouterr().err
 
 
+def test_a_request_that_is_refused_costs_its_texts_alone_and_says_why(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DeepLServer(["400"]) as server:
+        recipe = f"kind: deepl\nserver_url: {server.url}\nconcurrency: 1\n"
+        assert translate(server, recipe=recipe) == 2
+        said = " ".join(capsys.readouterr().out.split())
+        # the questions go first, in one request; `how many` stands twice
+        assert "4 of 8 texts have no translation (Bad request, message: not now" in said
+        assert KEY not in lines_path(folder / "out.json").read_text(encoding="utf-8")
+        assert translate(server, recipe=recipe) == 0
+        assert server.characters == CHARACTERS
+
+
 def test_a_glossary_is_made_once_and_goes_with_every_request(folder: Path) -> None:
     (folder / "terms.tsv").write_text("red ball\t红球\nname\t名字\n", encoding="utf-8")
     with DeepLServer() as server:
