@@ -18,11 +18,9 @@ from zygote import INTERRUPTED, Zygote
 from eval.answer_files import to_line
 from eval.folders import prediction_row
 from features.annotations import QASample
-from features.recipes import RECIPES, load_recipe
 from features.translation import Translation, read_translation
 from pipelines.__main__ import main
 from pipelines.translate.lines import lines_path, read_lines, write_lines
-from pipelines.translate.options import TranslatorConfig
 
 ROWS = [
     {"q": "what is in {name}", "a": "a red ball", "video_id": "v_1"},
@@ -392,10 +390,3 @@ def test_two_commands_at_once_pay_for_each_text_once(folder: Path) -> None:
         zygote.close()
         assert server.billed.total() == len(server.billed) == SENT
     assert rows_of(folder / "out.json") == rows_of(folder / "other.json")
-
-
-def test_every_recipe_of_a_translator_can_be_read() -> None:
-    names = {file.stem for file in (RECIPES / "translators").glob("*.yaml")}
-    assert names == {"deepl", "local-server", "opus-mt-en-zh", "opus-mt-zh-en", "memory"}
-    kinds = {name: load_recipe("translators", name, TranslatorConfig).kind for name in names}
-    assert set(kinds.values()) == {"deepl", "endpoint", "model", "memory"}
