@@ -41,7 +41,8 @@ class TranslateOptions:
     max_characters: int | None = None
     """Most characters that this command may send; what is beyond them is counted as failed."""
     failed: Literal["refuse", "keep"] = "refuse"
-    """Texts without a translation: refuse to write the file (its lines are), or keep the source."""
+    """Texts without a translation: refuse to write the file (its lines are), or keep the source;
+    of predictions nothing is kept, and their rows are left out."""
     dry_run: bool = False
     """Print what would be sent, and the quota; send nothing."""
     cache: Path = Path("runs/translation-cache")
@@ -128,9 +129,11 @@ def _translate(
         if options.failed == "refuse":
             _print(f"{task.target} is not written; run again, or say --failed keep")
             return sent, 2
-    rejected = {line.row for line in lines if line.status == "rejected"}
-    targets = {line.id: line.target for line in lines if line.target and line.row not in rejected}
-    document.write(targets, task.target, task.target_answers, rejected)
+    # a prediction in the wrong language would be judged; one that is not there is counted as lost
+    unusable = ("rejected", "failed") if document.form == "predictions" else ("rejected",)
+    without = {line.row for line in lines if line.status in unusable}
+    targets = {line.id: line.target for line in lines if line.target and line.row not in without}
+    document.write(targets, task.target, task.target_answers, without)
     write_translation(
         task.target,
         Translation(

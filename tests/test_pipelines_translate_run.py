@@ -16,7 +16,7 @@ from pseudo_translation import pseudo
 from zygote import INTERRUPTED, Zygote
 
 from eval.answer_files import to_line
-from eval.folders import prediction_row
+from eval.folders import prediction_row, read_rows
 from features.annotations import QASample
 from features.translation import Translation, read_translation
 from pipelines.__main__ import main
@@ -263,6 +263,11 @@ def test_chinese_predictions_go_to_english_with_their_questions_as_context(folde
     record = read_translation(folder / "out.json")
     assert record is not None
     assert (record.what, record.direction, record.lines) == ("predictions", "zh-en", 1)
+    assert [row["sample_id"] for row in read_rows(folder / "out.json")] == ["q1", "q2"]
+    with DeepLServer() as server:
+        none = ("--to", "en", "--max_characters", "0", "--failed", "keep", "--cache", "another")
+        assert translate(server, *none) == 0
+    assert read_rows(folder / "out.json") == rows[1:], "nothing in the wrong language is judged"
 
 
 def test_an_endpoint_is_told_context_marks_and_the_terms_that_occur(folder: Path) -> None:
