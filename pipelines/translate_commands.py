@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +41,8 @@ class TranslateOptions:
     max_characters: int | None = None
     """Most characters that this command may send; what is beyond them is counted as failed."""
     failed: Literal["refuse", "keep"] = "refuse"
-    """Texts without a translation: refuse to write the file (its lines are), or keep the source."""
+    """Texts without a translation: refuse to write the file (its lines are), or keep the source;
+    of predictions nothing is kept, and their rows are left out."""
     dry_run: bool = False
     """Print what would be sent, and the quota; send nothing."""
     cache: Path = Path("runs/translation-cache")
@@ -69,7 +70,12 @@ def run_translate(options: TranslateOptions) -> int:
     direction: Direction = "en-zh" if options.to == "zh" else "zh-en"
     translator = make_translator(config, direction, options.glossary)
     memory = read_memory(options.memory.split(), direction)
-    return max(_translate(task, options, translator, memory) for task in _tasks(options))
+    left, worst = options.max_characters, 0
+    for task in _tasks(options):
+        sent, code = _translate(task, replace(options, max_characters=left), translator, memory)
+        left = None if left is None else left - sent
+        worst = max(worst, code)
+    return worst
 
 
 def _tasks(options: TranslateOptions) -> list[_Task]:
@@ -95,7 +101,10 @@ def _tasks(options: TranslateOptions) -> list[_Task]:
     return list(tasks.values())
 
 
-def _translate(task: _Task, options: TranslateOptions, translator: Any, memory: Any) -> int:
+def _translate(
+    task: _Task, options: TranslateOptions, translator: Any, memory: Any
+) -> tuple[int, int]:
+    """Characters that were sent, and the exit code."""
     from pipelines.translate.files import read_document
     from pipelines.translate.lines import lines_path, write_lines
     from pipelines.translate.run import Work
@@ -106,8 +115,8 @@ def _translate(task: _Task, options: TranslateOptions, translator: Any, memory: 
     _print(f"{task.file}: {document.form}, {translator.direction} by {translator.label}")
     if options.dry_run:
         _print(str(work.estimate(work.due())))
-        return 0
-    work.ask(options.max_characters, console)
+        return 0, 0
+    sent = work.ask(options.max_characters, console)
     lines, faults = work.lines()
     write_lines(lines_path(task.target), lines)
     if faults:
@@ -119,10 +128,12 @@ def _translate(task: _Task, options: TranslateOptions, translator: Any, memory: 
         _print(f"{failed.total():,} of {len(lines):,} texts have no translation ({reasons})")
         if options.failed == "refuse":
             _print(f"{task.target} is not written; run again, or say --failed keep")
-            return 2
-    rejected = {line.row for line in lines if line.status == "rejected"}
-    targets = {line.id: line.target for line in lines if line.target and line.row not in rejected}
-    document.write(targets, task.target, task.target_answers, rejected)
+            return sent, 2
+    # a prediction in the wrong language would be judged; one that is not there is counted as lost
+    unusable = ("rejected", "failed") if document.form == "predictions" else ("rejected",)
+    without = {line.row for line in lines if line.status in unusable}
+    targets = {line.id: line.target for line in lines if line.target and line.row not in without}
+    document.write(targets, task.target, task.target_answers, without)
     write_translation(
         task.target,
         Translation(
@@ -136,7 +147,7 @@ def _translate(task: _Task, options: TranslateOptions, translator: Any, memory: 
         ),
     )
     _print(f"{task.target}: {len(lines) - failed.total():,} texts translated")
-    return 0
+    return sent, 0
 
 
 def _print(text: str) -> None:

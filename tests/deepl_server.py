@@ -113,7 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{")
             self.close_connection = True
         elif fault != "ok":
-            self._answer(int(fault), {"message": "later"}, retry=fault == "429")
+            sent = self.headers["Authorization"]
+            self._answer(int(fault), {"message": f"not now, {sent}"}, retry=fault == "429")
         elif deepl.characters + sum(map(len, paid)) > deepl.limit:
             self._answer(456, {"message": "Quota exceeded"})
         else:

@@ -21,14 +21,16 @@ from features.recipes import RECIPES, load_recipe, read_recipe
 from pipelines.experiment import Experiment
 from pipelines.plan_machine import Machine
 from pipelines.study.recipe import StudyConfig
+from pipelines.translate.options import TranslatorConfig
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads(path: Path) -> None:
     kinds = {"bases": BaseConfig, "datasets": DatasetConfig, "experiments": Experiment}
     kinds |= {"judges": JudgeConfig, "studies": StudyConfig, "hardware": Machine}
+    kinds |= {"translators": TranslatorConfig}
     recipe = load_recipe(path.parent.name, path.stem, kinds[path.parent.name])
-    if not isinstance(recipe, JudgeConfig):  # which has a model and no name
+    if not isinstance(recipe, JudgeConfig | TranslatorConfig):  # which have a model and no name
         named = recipe.experiment if isinstance(recipe, Experiment) else recipe.name
         assert named == path.stem
     assert path.read_text().startswith("# "), "a recipe opens with what it is"

@@ -104,6 +104,7 @@ def test_after_kills_each_character_was_paid_for_once_and_the_file_is_the_same(
         zygote.start(told)
         assert zygote.wait() == 0
         assert len(server.requests) == asked, "what is there was asked again"
+        print(f"{kills} kills; {late} of {server.billed.total()} texts were paid for behind them")
         assert late > 0, "no kill fell between a request and its reply"
         texts = {(row["q"], "") for row in rows} | {(row["a"], row["q"]) for row in rows}
         assert server.billed == Counter(dict.fromkeys(texts, 1))

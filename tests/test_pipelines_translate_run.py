@@ -16,7 +16,7 @@ from pseudo_translation import pseudo
 from zygote import INTERRUPTED, Zygote
 
 from eval.answer_files import to_line
-from eval.folders import prediction_row
+from eval.folders import prediction_row, read_rows
 from features.annotations import QASample
 from features.translation import Translation, read_translation
 from pipelines.__main__ import main
@@ -152,6 +152,20 @@ def test_a_refused_key_is_named_by_its_variable_and_shown_nowhere(
     assert "DeepL needs a key" in capsys.readouterr().err
 
 
+def test_a_request_that_is_refused_costs_its_texts_alone_and_says_why(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DeepLServer(["400"]) as server:
+        recipe = f"kind: deepl\nserver_url: {server.url}\nconcurrency: 1\n"
+        assert translate(server, recipe=recipe) == 2
+        said = " ".join(capsys.readouterr().out.split())
+        # the questions go first, in one request; `how many` stands twice
+        assert "4 of 8 texts have no translation (Bad request, message: not now" in said
+        assert KEY not in lines_path(folder / "out.json").read_text(encoding="utf-8")
+        assert translate(server, recipe=recipe) == 0
+        assert server.characters == CHARACTERS
+
+
 def test_a_glossary_is_made_once_and_goes_with_every_request(folder: Path) -> None:
     (folder / "terms.tsv").write_text("red ball\t红球\nname\t名字\n", encoding="utf-8")
     with DeepLServer() as server:
@@ -222,8 +236,11 @@ def test_a_memory_of_two_files_alone_translates_for_nothing_what_it_has(
     assert main([*command, "--memory", "en.json=zh.json"]) == 0
     assert rows_of(folder / "out.json") == chinese
     write(folder / "in.json", [*ROWS, {"q": "what else", "a": "a red ball", "video_id": "v_5"}])
+    capsys.readouterr()
     assert main([*command, "--memory", "en.json=zh.json"]) == 2
     said = " ".join(capsys.readouterr().out.split())
+    assert "8 in the memory" in said
+    assert "0 in the cache, 0 alike; to send: 0 texts" in said
     assert "2 of 10 texts have no translation (not in the memory: 2)" in said
     assert main([*command, "--memory", "zh.json=en.json", "--failed", "keep"]) == 0
     write(folder / "zh.json", chinese[:2])
@@ -246,6 +263,11 @@ def test_chinese_predictions_go_to_english_with_their_questions_as_context(folde
     record = read_translation(folder / "out.json")
     assert record is not None
     assert (record.what, record.direction, record.lines) == ("predictions", "zh-en", 1)
+    assert [row["sample_id"] for row in read_rows(folder / "out.json")] == ["q1", "q2"]
+    with DeepLServer() as server:
+        none = ("--to", "en", "--max_characters", "0", "--failed", "keep", "--cache", "another")
+        assert translate(server, *none) == 0
+    assert read_rows(folder / "out.json") == rows[1:], "nothing in the wrong language is judged"
 
 
 def test_an_endpoint_is_told_context_marks_and_the_terms_that_occur(folder: Path) -> None:
@@ -297,6 +319,10 @@ def test_a_dataset_is_translated_split_by_split_to_where_the_other_recipe_has_it
         command = ["translate", "en.yaml", "--translator", "t.yaml", "--target"]
         assert main([*command, "en.yaml"]) == 2, "onto itself"
         assert server.requests == []
+        cap = str(CHARACTERS + len("what is it"))  # of the whole command, not of each file
+        assert main([*command, "zh.yaml", "--max_characters", cap]) == 2
+        assert server.characters == int(cap)
+        assert not (folder / "q_zh.json").exists()
         assert main([*command, "zh.yaml"]) == 0
     assert [row["q"] for row in rows_of(folder / "in_zh.json")] == [pseudo(r["q"]) for r in ROWS]
     assert rows_of(folder / "q_zh.json") == [{**asked[0], "question": pseudo("what is it")}]
@@ -352,3 +378,20 @@ def test_an_interrupted_command_waits_for_what_is_paid_and_says_that_it_is_kept(
         zygote.close()
         assert max(server.billed.values()) == 1
         assert server.billed.total() == 60 + 60, "sixty questions, and as many answers in context"
+
+
+def test_two_commands_at_once_pay_for_each_text_once(folder: Path) -> None:
+    with DeepLServer(delay=0.5) as server:
+        text = f"kind: deepl\nserver_url: {server.url}\nbatch: 1\nconcurrency: 1\n"
+        Path("t.yaml").write_text(f"{text}key_variable: DEEPL_TEST_KEY\n")
+        zygote = Zygote("translate_zygote.py")
+        order = {"file": "in.json", "translator": "t.yaml", "cache": "runs/translation-cache"}
+        zygote.start({**order, "target": "other.json"})
+        while not server.requests:
+            time.sleep(0.01)
+        command = ["translate", "in.json", "--target", "out.json", "--translator", "t.yaml"]
+        assert main(command) == 0
+        assert zygote.wait() == 0
+        zygote.close()
+        assert server.billed.total() == len(server.billed) == SENT
+    assert rows_of(folder / "out.json") == rows_of(folder / "other.json")

@@ -14,6 +14,7 @@ import deepl
 
 from eval.judges.asking import Reply, Request
 from eval.judges.attempts import Leave, Patience, Send, TransientError, ask_all
+from eval.judges.http_reply import hide
 from features.errors import ConfigError, RedVillmError
 from features.spec import record_digest
 from pipelines.translate.engines import Ask, batches
@@ -34,7 +35,7 @@ class DeepLEngine:
         """Raises ConfigError where the key is missing."""
         self._translator, config = translator, translator.config
         self._from, self._to = translator.direction.split("-")
-        key = os.environ.get(config.key_variable, "").strip()
+        self._key = key = os.environ.get(config.key_variable, "").strip()
         if not (key and key.isascii() and key.isprintable()):
             where, do = f"environment variable {config.key_variable}", "set it to your key"
             raise ConfigError("DeepL needs a key", where=where, do=do)
@@ -117,7 +118,7 @@ class DeepLEngine:
                 reason = f"HTTP {status}" if status else "no connection"
                 raise TransientError(reason, too_many=status == 429) from None
             if status in (400, 413):  # of this request alone
-                return Reply("api_failure", reason=f"HTTP {status}")
+                return Reply("api_failure", reason=hide(str(error), self._key)[:200])
             raise self._final(error) from None
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             # it came with 200 and was paid for: another attempt would be paid for as well

@@ -7,7 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
 
 from eval.judges.asking import Reply
 from eval.judges.ledger import Ledger
@@ -19,6 +26,9 @@ from pipelines.translate.lines import Line
 from pipelines.translate.memory import Memory
 from pipelines.translate.options import Translator
 from pipelines.translate.protect import has_words, unmark
+
+_MANY = 20_000
+"""Texts from which on looking them up takes so long that it is shown."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ class Work:
         self._ledger = Ledger(self._folder)
         self._latest: dict[str, Reply] = {}
         """Last replies of this run by key."""
-        for text in texts:
+        for text in track(texts, "looking up", transient=True, disable=len(texts) < _MANY):
             if found := memory.find(text):
                 here = replace(found, id=text.id, row=text.row, field=text.field)
                 self._known[text.id] = here
@@ -77,37 +87,40 @@ class Work:
                 self._asks[text.id] = Ask(key, text.source, text.context)
 
     def due(self) -> list[Ask]:
-        """What no reply is there for, each text once, in the order of the file."""
+        """What is to be asked: texts without a reply, each once, in the order of the file."""
         self._ledger.read()
+        if self._translator.config.kind == "memory":
+            return []  # there is nobody to ask
         distinct = {ask.key: ask for ask in self._asks.values()}
         return [ask for key, ask in distinct.items() if self._reply(key) is None]
 
     def estimate(self, due: Sequence[Ask]) -> Estimate:
         """What asking would take; asks DeepL for the quota alone."""
-        distinct = len({ask.key for ask in self._asks.values()})
+        keys = {ask.key for ask in self._asks.values()}
         return Estimate(
             texts=len(self._texts),
             from_memory=self._from_memory,
             without_words=len(self._known) - self._from_memory,
-            cached=distinct - len(due),
-            alike=len(self._asks) - distinct,
+            cached=sum(self._reply(key) is not None for key in keys),
+            alike=len(self._asks) - len(keys),
             to_send=len(due),
             characters=sum(len(ask.source) for ask in due),
             requests=len(batches(due, self._translator.config)),
             remaining=_remaining(self._translator) if due else None,
         )
 
-    def ask(self, max_characters: int | None, console: Console) -> None:
+    def ask(self, max_characters: int | None, console: Console) -> int:
         """Ask what is due, as far as the cap allows; replies are in the cache before they are here.
+
+        Returns:
+            Characters of the texts that were sent.
 
         Raises:
             RedVillmError: the engine cannot be asked at all, or not any more.
         """
-        if self._translator.config.kind == "memory":
-            return
         if not self.due():
             console.print(str(self.estimate([])), markup=False)
-            return
+            return 0
         with Courier(self._translator, self._folder) as courier:
             courier.wait_until_ready(console.print)
             replace_json(
@@ -131,6 +144,7 @@ class Work:
                     self._latest[key] = reply
                     failed += _text(reply) is None
                     progress.update(task, advance=1, failed=failed)
+        return sum(len(ask.source) for ask in asks)
 
     def lines(self) -> tuple[list[Line], list[str]]:
         """Every line in the order of the file, and what is wrong with marks, a text a fault."""
