@@ -84,7 +84,7 @@ def _train(config: MiniConfig) -> tuple[Reader, Any]:
 
 def _measure(reader: Reader, config: MiniConfig) -> dict[str, float]:
     """Returns the gates, of several languages one after the other on the same videos."""
-    gates = {}
+    gates: dict[str, float] = {}
     for name, tongue in reader.world.tongues or (("", reader.world),):
         asked = Reader(reader.model, reader.tokenizer, tongue)
         found = measure(asked, np.random.default_rng([config.seed, 5]), config.gate_videos)
