@@ -66,8 +66,8 @@ $(BROWSER): $(STAMP)
 
 setup: $(STAMP) ## virtual environment with pinned packages (done by every other target)
 
-demo: $(STAMP) ## videos to judged report on the embedded base: 8 minutes, 2 cores, no GPU (SEEDS=3)
-	@$(RUN) demo --seeds $(SEEDS) --features $(FEATURES) --runs $(RUNS) --executor $(EXECUTOR) $(ARGS)
+demo: $(STAMP) ## videos to judged report on the embedded base: 8 minutes, 2 cores, no GPU (SEEDS=3, DEMO_LANG=zh)
+	@$(RUN) demo $(call flag,DEMO_LANG,lang) --seeds $(SEEDS) --features $(FEATURES) --runs $(RUNS) --executor $(EXECUTOR) $(ARGS)
 
 data: $(STAMP) ## what is there of DATASET (of all sets without it) and what is not; no downloads
 	@$(RUN) data $(call given,DATASET,dataset) $(call flag,VIDEOS,videos) $(call flag,ANNOTATIONS,annotations) $(ARGS)

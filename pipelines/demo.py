@@ -27,6 +27,7 @@ from features.config import BaseConfig, DatasetConfig
 from features.errors import ConfigError
 from features.recipes import load_recipe
 from features.store import FeatureStore
+from features.translation import Language
 from pipelines.demo_data import DemoDataConfig, write_demo
 from pipelines.selection import Selection, annotated_ids
 from train.options import TrainConfig
@@ -45,9 +46,26 @@ ANSWERS = GenerateConfig()
 
 
 @dataclass(frozen=True)
+class _Tongue:
+    """What the demo is in one language."""
+
+    base: str
+    dataset: str
+    title: str
+
+
+_TONGUES: dict[Language, _Tongue] = {
+    "en": _Tongue("mini", "demo", "Does an Image LLM see time once it has a temporal module?"),
+    "zh": _Tongue("mini-zh", "demo-zh", "图像大语言模型有了时间模块就能看懂先后吗"),
+}
+
+
+@dataclass(frozen=True)
 class DemoConfig:
     """The demo."""
 
+    lang: Language = "en"
+    """Language that is asked, answered and judged: the same videos, and a base that knows it."""
     seeds: int = 1
     """Training seeds a row (the untuned base has none)."""
     features: str = "data/features"
@@ -90,7 +108,8 @@ def demo(config: DemoConfig, console: Console) -> Path:
     if config.data.world != "demo":
         do = "make experiments STUDY=stories"
         raise ConfigError("the demo's base knows one world", got=config.data.world, do=do)
-    where = Selection(features=config.features, runs=config.runs)
+    tongue = _TONGUES[config.lang]
+    where = Selection(tongue.base, tongue.dataset, features=config.features, runs=config.runs)
     base, dataset = where.load_base(), where.load_dataset()
     clock = Stopwatch(console)
     with clock("render", f"real H.264 files into {dataset.videos}"):
@@ -110,7 +129,7 @@ def demo(config: DemoConfig, console: Console) -> Path:
             seconds=clock.seconds,
             stores={dataset.name: store},
             compare=COMPARISONS,
-            title="Does an Image LLM see time once it has a temporal module?",
+            title=tongue.title,
             min_coverage=MIN_COVERAGE,
             single_file=True,
         )
@@ -134,6 +153,6 @@ def _row(
         with clock("train", f"{name}, seed {seed}"):
             run = train(replace(recipe, seed=seed), base, TrainingData(dataset, store.path))
         with clock("evaluate", f"{name}, seed {seed}, on the test videos"):
-            evaluate(ANSWERS, base, dataset, run, store, OfflineJudge())
+            evaluate(ANSWERS, base, dataset, run, store, OfflineJudge(config.lang))
         seeds.append(run)
     return NamedRun(name, tuple(seeds))

@@ -2,12 +2,14 @@
 
 Training questions are written as VideoInstruct-100K has them, validation and test questions as
 ActivityNet-QA or (the stories world) the generative benchmark has them, so that a world takes the
-very path a real dataset takes.
+very path a real dataset takes. The demo world is asked about in Chinese, too, in the folder `zh`:
+row by row the same questions, from one pass over the same random streams.
 """
 
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import os
@@ -25,7 +27,7 @@ from rich.progress import track
 from features.annotations import QASample, write_qa_pairs, write_vcgbench, write_videoinstruct
 from features.spec import canonical_json
 from pipelines import world
-from pipelines.worlds import WORLDS, WorldName
+from pipelines.worlds import CHINESE, DEMO, WORLDS, World, WorldName
 
 SPLITS = ("train", "val", "test")
 
@@ -62,26 +64,43 @@ class DemoDataConfig:
 def write_demo(root: Path, config: DemoDataConfig) -> bool:
     """Render videos and write annotations below `root`; False when they were there already.
 
-    The manifest is written last, so its existence means completion; videos that a killed run
-    finished are kept.
+    Each language's manifest is written last, so its existence means completion; videos that a
+    killed run finished are kept, and so is a language that is complete.
     """
-    of = WORLDS[config.world]
-    manifest = root / "manifest.json"
-    content = canonical_json({**_said(config), "world": of.digest})
-    if manifest.is_file() and manifest.read_text(encoding="utf-8") == content:
+    due = {}
+    for name, of in _tongues(config).items():
+        content = canonical_json({**_said(config), "world": of.digest})
+        manifest = root / name / "manifest.json"
+        if not manifest.is_file() or manifest.read_text(encoding="utf-8") != content:
+            manifest.unlink(missing_ok=True)
+            due[name] = manifest, content
+    if not due:
         return False
-    manifest.unlink(missing_ok=True)
     (root / "videos").mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
-        samples = list(_render_split(root / "videos", split, config))
-        if split == "train":
-            write_videoinstruct(root / "train.json", samples)
-        elif of.exam is not None:
-            _write_exam(root, split, samples)
-        elif samples:
-            write_qa_pairs(root / f"{split}_q.json", root / f"{split}_a.json", samples, "v_")
-    manifest.write_text(content, encoding="utf-8")
+        told = _render_split(root / "videos", split, config)
+        for name in due:
+            _write_split(root / name, split, told[name], config)
+    for manifest, content in due.values():
+        manifest.write_text(content, encoding="utf-8")
     return True
+
+
+def _tongues(config: DemoDataConfig) -> dict[str, World]:
+    """The languages that a world is asked about in, by the folder of their annotations."""
+    of = WORLDS[config.world]
+    return {"": of, "zh": CHINESE} if of is DEMO else {"": of}
+
+
+def _write_split(root: Path, split: str, samples: list[QASample], config: DemoDataConfig) -> None:
+    """Write one split's annotations in one language."""
+    root.mkdir(exist_ok=True)
+    if split == "train":
+        write_videoinstruct(root / "train.json", samples)
+    elif WORLDS[config.world].exam is not None:
+        _write_exam(root, split, samples)
+    elif samples:
+        write_qa_pairs(root / f"{split}_q.json", root / f"{split}_a.json", samples, "v_")
 
 
 def _said(config: DemoDataConfig) -> dict[str, Any]:
@@ -99,26 +118,35 @@ def _write_exam(root: Path, split: str, samples: list[QASample]) -> None:
         write_vcgbench(root / name, [sample for sample in samples if sample.type == part])
 
 
-def _render_split(folder: Path, split: str, config: DemoDataConfig) -> Iterator[QASample]:
-    """Write one split's videos and yield its questions."""
-    of = WORLDS[config.world]
+def _render_split(folder: Path, split: str, config: DemoDataConfig) -> dict[str, list[QASample]]:
+    """Write one split's videos; returns its questions in each language."""
+    tongues = _tongues(config)
+    told: dict[str, list[QASample]] = {name: [] for name in tongues}
     count = getattr(config, f"{split}_videos")
     quiet = not Console().is_terminal
     for index in track(range(count), f"render {split}", transient=True, disable=quiet):
         rng = np.random.default_rng([config.seed_of(split), SPLITS.index(split), index])
         video_id = demo_video_id(split, index, config)
-        story = of.sample_story(rng)
+        story = WORLDS[config.world].sample_story(rng)
         path = folder / f"{video_id}.mp4"
         if not path.is_file():
             encode_video(path, world.render(story, size=config.size), config.fps)
-        if split != "train" and of.exam is not None:
-            asks = of.exam(story, rng, config.questions)
-        else:
-            short = of.qa(story, rng, config.questions, config.questions)
-            asks = [(qa.type, qa, None) for qa in short + of.captions(story, rng, True)]
-        for number, (kind, qa, second) in enumerate(asks):
-            sample_id = f"{video_id}_{number}"
-            yield QASample(sample_id, video_id, qa.question, qa.answer, kind, second)
+        for name, of in tongues.items():
+            told[name] += _ask(of, story, copy.deepcopy(rng), video_id, split, config.questions)
+    return told
+
+
+def _ask(
+    of: World, story: world.Story, rng: np.random.Generator, video_id: str, split: str, count: int
+) -> Iterator[QASample]:
+    """Yield the questions about one video."""
+    if split != "train" and of.exam is not None:
+        asks = of.exam(story, rng, count)
+    else:
+        short = of.qa(story, rng, count, count)
+        asks = [(qa.type, qa, None) for qa in short + of.captions(story, rng, True)]
+    for number, (kind, qa, second) in enumerate(asks):
+        yield QASample(f"{video_id}_{number}", video_id, qa.question, qa.answer, kind, second)
 
 
 def demo_video_id(split: str, index: int, config: DemoDataConfig) -> str:

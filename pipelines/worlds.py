@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from pipelines import story_text, story_world, world, world_text
+from pipelines import story_text, story_world, world, world_text, world_zh
 from pipelines.world import QA, Scene, Story
 
-WorldName = Literal["demo", "stories"]
+WorldName = Literal["demo", "stories", "bilingual"]
+
+
+def _caption(scene: Scene, _rng: np.random.Generator) -> QA:
+    return world.caption(scene)
 
 
 def _no_captions(_story: Story, _rng: np.random.Generator, _seen: bool) -> list[QA]:
@@ -44,12 +49,34 @@ class World:
     """Evaluation in the five-aspect form: file, question, second wording; None: `qa` serves."""
     max_new_tokens: int = 8
     """Of the base's own generation config: the longest answer and its end."""
+    caption: Callable[[Scene, np.random.Generator], QA] = _caption
+    """The question for everything in a still picture."""
+    twins: tuple[tuple[str, str], ...] = ()
+    """Words of a second language, each with the first one's of its meaning: where both words'
+    embeddings start close together."""
+    tongues: tuple[tuple[str, World], ...] = ()
+    """The languages of a world of several: each one's name and the same world in it alone."""
 
     @cached_property
     def digest(self) -> str:
         """sha256 of the code: another world gives other videos, with other ids."""
         code = (Path(str(module.__file__)).read_bytes() for module in self.modules)
         return hashlib.sha256(b"".join(code)).hexdigest()
+
+
+def _in_either(english: Callable[..., list[QA]], chinese: Callable[..., list[QA]]) -> Any:
+    """The same questions, each in either language by a fair draw."""
+
+    def ask(what: Story | Scene, rng: np.random.Generator, *counts: int) -> list[QA]:
+        twin = copy.deepcopy(rng)
+        pairs = zip(english(what, rng, *counts), chinese(what, twin, *counts), strict=True)
+        return [pair[rng.integers(2)] for pair in pairs]
+
+    return ask
+
+
+def _caption_in_either(scene: Scene, rng: np.random.Generator) -> QA:
+    return (world.caption, world_zh.caption)[rng.integers(2)](scene)
 
 
 DEMO = World(
@@ -66,4 +93,24 @@ STORIES = World(
     story_world.exam,
     max_new_tokens=story_world.MAX_WORDS + 2,
 )
-WORLDS: dict[WorldName, World] = {"demo": DEMO, "stories": STORIES}
+CHINESE = replace(
+    DEMO,
+    modules=(world, world_text, world_zh),
+    vocabulary=world_zh.vocabulary,
+    qa=world_zh.qa,
+    scene_qa=world_zh.scene_qa,
+    caption=lambda scene, _rng: world_zh.caption(scene),
+)
+"""The demo's videos, asked about in Chinese."""
+BILINGUAL = World(
+    "bilingual",
+    CHINESE.modules,
+    lambda: [*world_text.vocabulary(), *world_zh.vocabulary()],
+    world.sample_story,
+    _in_either(world.qa, world_zh.qa),
+    _in_either(world.scene_qa, world_zh.scene_qa),
+    caption=_caption_in_either,
+    twins=world_zh.twins(),
+    tongues=(("English", DEMO), ("Chinese", CHINESE)),
+)
+WORLDS: dict[WorldName, World] = {"demo": DEMO, "stories": STORIES, "bilingual": BILINGUAL}

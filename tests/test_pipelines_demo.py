@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +13,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from world_parser import in_chinese, in_english
 
 from features.annotations import load_annotations
 from features.config import DatasetConfig
 from features.recipes import load_recipe
 from pipelines import world
 from pipelines.demo_data import DemoDataConfig, write_demo
+from pipelines.world import QA
 
 SMALL = ["--data.train_videos", "40", "--data.val_videos", "4", "--data.test_videos", "12"]
 ROWS = ["untuned", "shared", "red-villm", "shared-long", "red-villm-long"]
@@ -102,6 +106,82 @@ def test_splits_are_disjoint_and_in_the_real_sets_forms(
     assert [len(found) for found in ids] == [40, 4, 12]
     assert len(set.union(*ids)) == 56
     assert all((root / "videos" / f"{name}.mp4").is_file() for name in set.union(*ids))
+
+
+def test_the_chinese_demo_asks_about_the_same_videos_and_reports_in_the_same_form(
+    ran: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = ran
+    out = run(folder, "demo", "--lang", "zh", *SMALL)
+    assert "rendered before; reused" in out
+    english, chinese = (
+        json.loads((folder / "runs" / name / "report.json").read_text(encoding="utf-8"))
+        for name in ("demo", "demo-zh")
+    )
+    assert set(chinese) == set(english)
+    assert [row["name"] for row in chinese["rows"]] == ROWS
+    for mine, theirs in zip(chinese["rows"], english["rows"], strict=True):
+        counts = [
+            {kind: score["judged"] for kind, score in row["types"].items()}
+            for row in (mine, theirs)
+        ]
+        assert counts[0] == counts[1] == {"temporal": 24, "spatial": 24}
+    pairs = [[(d["a"], d["b"]) for d in report["differences"]] for report in (chinese, english)]
+    assert pairs[0] == pairs[1]
+    assert len(pairs[0]) > 0
+    page = (folder / "runs" / "demo-zh" / "report.html").read_text(encoding="utf-8")
+    assert "图像大语言模型" in page
+    assert "最先做了什么" in page
+    monkeypatch.chdir(folder)
+    for name in ("train", "val", "test"):
+        ours, twins = (
+            load_annotations(load_recipe("datasets", recipe, DatasetConfig).splits[name])
+            for recipe in ("demo", "demo-zh")
+        )
+        assert [(s.sample_id, s.video_id, s.type) for s in ours] == [
+            (s.sample_id, s.video_id, s.type) for s in twins
+        ]
+        for our, twin in zip(ours, twins, strict=True):
+            asks = [QA(s.question, s.answer, "temporal") for s in (our, twin)]
+            assert in_english(asks[0]) == in_chinese(asks[1])
+
+
+def test_a_folder_of_before_gets_its_chinese_questions_and_nothing_else_changes(
+    tmp_path: Path,
+) -> None:
+    config = DemoDataConfig(5, 2, 3)
+    write_demo(tmp_path, config)
+    shutil.rmtree(tmp_path / "zh")
+    before = {path: path.stat() for path in tmp_path.rglob("*.*")}
+    assert write_demo(tmp_path, config)
+    assert not write_demo(tmp_path, config)
+    after = {path: path.stat() for path in tmp_path.rglob("*.*")}
+    assert {path: after[path] for path in before} == before
+    chinese = ["manifest", "test_a", "test_q", "train", "val_a", "val_q"]
+    added = sorted(str(path.relative_to(tmp_path)) for path in set(after) - set(before))
+    assert added == [f"zh/{name}.json" for name in chinese]
+
+
+@pytest.mark.parametrize(
+    ("config", "digest"),
+    [
+        (DemoDataConfig(5, 2, 3), "7ec9e596df9b18e9"),
+        (DemoDataConfig(5, 2, 3, test_seed=7), "a1a7a7aeeab6b940"),
+        (DemoDataConfig(5, 2, 3, world="stories"), "a380ed0813491c99"),
+    ],
+    ids=["demo", "demo-study", "stories"],
+)
+def test_english_questions_and_video_ids_are_those_of_before_there_were_chinese_ones(
+    tmp_path: Path, config: DemoDataConfig, digest: str
+) -> None:
+    """Studies are frozen to them."""
+    write_demo(tmp_path, config)
+    found = hashlib.sha256()
+    for path in sorted(tmp_path.rglob("*.*")):
+        if path.parent.name != "zh":
+            text = path.read_bytes() if path.suffix == ".json" else b""
+            found.update(path.name.encode() + text)
+    assert found.hexdigest()[:16] == digest
 
 
 def test_the_written_video_shows_the_world(tmp_path: Path) -> None:

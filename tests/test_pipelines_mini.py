@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from pipelines import world, world_text
+from pipelines import world, world_text, world_zh
 from pipelines.mini import MiniConfig, make_mini
 from pipelines.mini.align import plant, ridge
 from pipelines.mini.gates import overlap
@@ -17,10 +18,11 @@ from pipelines.mini.joint import sample_images
 from pipelines.mini.language import Level, Reader, Row, sample_text
 from pipelines.mini.save import make_model, make_tokenizer
 from pipelines.mini.vit import patch_labels, preprocess
-from pipelines.worlds import STORIES
+from pipelines.worlds import BILINGUAL, DEMO, STORIES, World
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "mini"
 STORIES_BASE = SHIPPED.with_name("mini-stories")
+CHINESE_BASE = SHIPPED.with_name("mini-zh")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,91 @@ def test_tokenizer_is_lossless_on_the_worlds_text(processor: LlavaProcessor) -> 
                 assert tokenizer.unk_token_id not in ids
                 assert tokenizer.decode(ids, skip_special_tokens=True) == text
     assert set(world_text.vocabulary()) <= set(tokenizer.get_vocab())
+
+
+@pytest.mark.parametrize(
+    ("of", "folder"), [(DEMO, SHIPPED), (STORIES, STORIES_BASE)], ids=["demo", "stories"]
+)
+def test_tokenizers_of_english_worlds_are_the_shipped_ones(
+    of: World, folder: Path, tmp_path: Path
+) -> None:
+    make_tokenizer(of).save_pretrained(tmp_path)
+    made = (tmp_path / "tokenizer.json").read_bytes()
+    assert made == (folder / "tokenizer.json").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def bilingual(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reader, LlavaProcessor, str]:
+    """A base of a few steps as it is in memory, and as it is read back from its files."""
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer(BILINGUAL)
+    folder = tmp_path_factory.mktemp("bilingual") / "base"
+    reader = Reader(make_model(tokenizer, BILINGUAL), tokenizer, BILINGUAL)
+    make_mini(MiniConfig(folder, 0, 1, 1, 20, 3, gate_videos=3, world="bilingual"))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    return reader, LlavaProcessor.from_pretrained(folder), card
+
+
+def test_chinese_words_are_found_without_blanks_and_joined_without_blanks(
+    bilingual: tuple[Reader, LlavaProcessor, str],
+) -> None:
+    reader, processor, _ = bilingual
+    tokenizer = processor.tokenizer
+    for kind, template in world_zh.CHINESE.questions.items():
+        slots = {"shape": "triangle", "event": "grows", "cell": "top-left", "colour": "red"}
+        meant = template.format(**{k: world_zh.phrase(v) for k, v in slots.items()}).split()
+        asked = world_zh.question(kind, {k: v for k, v in slots.items() if f"{{{k}}}" in template})
+        ids = tokenizer(asked).input_ids
+        assert tokenizer.convert_ids_to_tokens(ids) == ["<s>", *meant]
+        assert reader.ids(asked) == ids[1:]
+        assert tokenizer.decode(ids, skip_special_tokens=True) == asked
+    rng = np.random.default_rng(4)
+    for _ in range(100):
+        story = world.sample_story(rng)
+        asks = [*BILINGUAL.qa(story, rng, 4, 4), BILINGUAL.caption(story.scene_at(9), rng)]
+        for text in [text for ask in asks for text in (ask.question, ask.answer)]:
+            ids = tokenizer(text).input_ids
+            assert tokenizer.unk_token_id not in ids
+            assert ids[1:] == reader.ids(text)
+            assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    mixed = "changes colour 红色 circle"
+    ids = tokenizer("changes colour红色circle").input_ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == mixed
+    prompt = "USER: <image>\n有没有红色的方形 ASSISTANT: 没有</s>"
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer(prompt).input_ids)
+    asked = ["有没有", "红色", "的", "方形", "ASSISTANT:", "没有", "</s>"]
+    assert tokens == ["<s>", "USER:", "<image>", *asked]
+    with pytest.raises(KeyError):
+        reader.ids("橙色的圆形")  # no word of the world
+
+
+def test_words_of_one_meaning_start_one_step_apart(
+    bilingual: tuple[Reader, LlavaProcessor, str],
+) -> None:
+    reader, _, _ = bilingual
+    table = reader.embeddings.weight.detach()
+    steps = [
+        table[reader.vocab[second]] - table[reader.vocab[first]]
+        for second, first in BILINGUAL.twins
+    ]
+    assert len(steps) == len(world_zh.CHINESE.words)
+    for step in steps:
+        torch.testing.assert_close(step, steps[0])
+    assert 0.15 < steps[0].std() < 0.25
+    assert torch.equal(reader.model.lm_head.weight, table)
+    assert len(table) < 96, "Muon would take the tables of words for matrices"
+
+
+def test_a_bilingual_base_is_gated_in_each_language(
+    bilingual: tuple[Reader, LlavaProcessor, str],
+) -> None:
+    _, _, card = bilingual
+    for name in ("colour on images", "least squares temporal on videos"):
+        lines = {tongue: f"| {name}, {tongue} | " for tongue in ("English", "Chinese")}
+        for line in lines.values():
+            (row,) = [found for found in card.splitlines() if found.startswith(line)]
+            assert row.endswith("| >= 95 |" if name.startswith("colour") else "| >= 75 |")
+    assert "python -m pipelines mini --world bilingual --out assets/mini-zh" in card
 
 
 def test_same_seed_trains_the_same_base(tmp_path: Path) -> None:
@@ -156,18 +243,34 @@ def test_a_free_reply_is_what_greedy_generation_says(reader: Reader) -> None:
         assert reply.split() == words[: words.index("</s>") if "</s>" in words else None]
 
 
-@pytest.mark.parametrize("folder", [SHIPPED, STORIES_BASE], ids=["mini", "mini-stories"])
+@pytest.mark.parametrize(
+    "folder",
+    [SHIPPED, STORIES_BASE, CHINESE_BASE],
+    ids=["mini", "mini-stories", "mini-zh"],
+)
 def test_shipped_bases_are_small_and_complete(folder: Path) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 6e6
     assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
 
 
-def test_shipped_base_answers_questions_about_images(processor: LlavaProcessor) -> None:
-    model = LlavaForConditionalGeneration.from_pretrained(SHIPPED)
+@pytest.mark.parametrize(
+    ("folder", "scene_qa"),
+    [
+        (SHIPPED, world.scene_qa),
+        (CHINESE_BASE, world.scene_qa),
+        (CHINESE_BASE, world_zh.scene_qa),
+    ],
+    ids=["mini", "mini-zh in English", "mini-zh in Chinese"],
+)
+def test_shipped_bases_answer_questions_about_images(
+    folder: Path, scene_qa: Callable[[world.Scene, np.random.Generator, int], list[world.QA]]
+) -> None:
+    processor = LlavaProcessor.from_pretrained(folder)
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
     rng = np.random.default_rng(7)
     scenes = [world.sample_story(rng).scene_at(int(rng.integers(32))) for _ in range(150)]
-    asks = [world.scene_qa(scene, rng, 1)[0] for scene in scenes]
+    asks = [scene_qa(scene, rng, 1)[0] for scene in scenes]
     inputs = processor(
         images=[Image.fromarray(world.render_scene(scene)) for scene in scenes],
         text=[f"USER: <image>\n{ask.question} ASSISTANT:" for ask in asks],

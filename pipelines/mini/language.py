@@ -43,12 +43,14 @@ class Reader:
         tokenizer: PreTrainedTokenizerFast,
         of: World = DEMO,
     ):
-        self.model, self.vocab, self.world = model, tokenizer.get_vocab(), of
+        self.model, self.tokenizer, self.world = model, tokenizer, of
+        self.vocab = tokenizer.get_vocab()
         self.embeddings: Any = model.get_input_embeddings()
+        self._divide: Any = tokenizer.backend_tokenizer.pre_tokenizer
 
     def ids(self, text: str) -> list[int]:
-        """Returns the ids of words separated by blanks."""
-        return [self.vocab[word] for word in text.split()]
+        """Returns the ids of a text's words, all of which must be known."""
+        return [self.vocab[word] for word, _ in self._divide.pre_tokenize_str(text)]
 
     def embed(self, bag: Prefix, rng: np.random.Generator) -> Tensor:
         """Returns the noisy sums of a bag's word embeddings, (S, H)."""
@@ -198,7 +200,7 @@ def tell(story: world.Story, rng: np.random.Generator, level: Level) -> list[dic
 
 def ask_scene(of: World, scene: world.Scene, rng: np.random.Generator) -> list[world.QA]:
     """Asks about a still; the caption teaches fast which words belong together."""
-    return [world.caption(scene), *of.scene_qa(scene, rng, 5)]
+    return [of.caption(scene, rng), *of.scene_qa(scene, rng, 5)]
 
 
 def sample_text(reader: Reader, rng: np.random.Generator, level: Level) -> Row:

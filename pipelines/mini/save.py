@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -31,6 +32,8 @@ def make_tokenizer(of: World = DEMO) -> PreTrainedTokenizerFast:
     words = [*SPECIAL_TOKENS, "USER:", "ASSISTANT:", *of.vocabulary()]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if chinese := [word for word in of.vocabulary() if not word.isascii()]:
+        _write_without_blanks(core, chinese)
     core.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", words.index("<s>"))]
     )
@@ -45,6 +48,21 @@ def make_tokenizer(of: World = DEMO) -> PreTrainedTokenizerFast:
         padding_side="left",
         model_max_length=512,
         clean_up_tokenization_spaces=False,
+    )
+
+
+def _write_without_blanks(core: Tokenizer, words: list[str]) -> None:
+    """Finds these words where no blanks divide them, the longest first, and joins them again."""
+    longest_first = Regex("|".join(sorted(words, key=lambda word: (-len(word), word))))
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [core.pre_tokenizer, pre_tokenizers.Split(longest_first, "isolated")]
+    )
+    core.decoder = decoders.Sequence(
+        [
+            decoders.WordPiece("##", cleanup=False),  # a blank before each word but the first
+            decoders.Fuse(),
+            decoders.Replace(Regex(r"(?<=[^\x00-\x7f]) (?=[^\x00-\x7f])"), ""),
+        ]
     )
 
 
@@ -101,6 +119,10 @@ def make_model(
     # Wide enough to tell words apart at once, narrow enough for the transition's small steps.
     words: Any = model.get_input_embeddings()
     words.weight.data.normal_(std=0.2)
+    if of.twins:  # the same meanings, a step away in the direction of the other language
+        vocab, step = tokenizer.get_vocab(), 0.2 * torch.randn(words.embedding_dim)
+        for second, first in of.twins:
+            words.weight.data[vocab[second]] = words.weight.data[vocab[first]] + step
     model.lm_head.weight.data.copy_(words.weight.data)  # to read a word is then to copy it
     return model
 
