@@ -29,6 +29,7 @@ from features.recipes import load_recipe
 from features.store import FeatureStore
 from features.translation import Language
 from pipelines.demo_data import DemoDataConfig, write_demo
+from pipelines.demo_routes import judge_in_english
 from pipelines.selection import Selection, annotated_ids
 from train.options import TrainConfig
 from train.run import train
@@ -120,14 +121,21 @@ def demo(config: DemoConfig, console: Console) -> Path:
         summary = extract(extraction, base, dataset, annotated_ids(dataset, console))
         store = FeatureStore(summary.store)
     runs = [_row(name, config, base, dataset, store, clock) for name in ROWS]
+    parts = [Part(dataset.name, ANSWERS.split)]
+    if config.lang == "zh":
+        with clock("translate", "the answers into English, judged by the English references"):
+            english = load_recipe("datasets", _TONGUES["en"].dataset, DatasetConfig)
+            folders = [folder for row in runs for folder in row.seeds]
+            cache = config.runs / "translation-cache"
+            parts.append(judge_in_english(folders, dataset, english, ANSWERS.split, cache))
     out = config.runs / dataset.name
     with clock("report", str(out / "report.html")):
         report = build_report(
             runs,
-            [Part(dataset.name, ANSWERS.split)],
+            parts,
             out,
             seconds=clock.seconds,
-            stores={dataset.name: store},
+            stores={part.dataset: store for part in parts},
             compare=COMPARISONS,
             title=tongue.title,
             min_coverage=MIN_COVERAGE,

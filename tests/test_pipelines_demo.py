@@ -126,6 +126,15 @@ def test_the_chinese_demo_asks_about_the_same_videos_and_reports_in_the_same_for
             for row in (mine, theirs)
         ]
         assert counts[0] == counts[1] == {"temporal": 24, "spatial": 24}
+    route = chinese["tables"][1]
+    assert (route["dataset"], route["split"], route["route"]) == ("demo", "test.zh-en", "zh-en")
+    assert "zh-en by memory" in route["translations"]
+    for direct, translated in zip(chinese["rows"], route["rows"], strict=True):
+        for kind, score in translated["types"].items():
+            assert score["judged"] + score["lost"] == 24
+            # what is right in one language is right in the other
+            if score["lost"] == 0:
+                assert score["accuracy"] == direct["types"][kind]["accuracy"]
     pairs = [[(d["a"], d["b"]) for d in report["differences"]] for report in (chinese, english)]
     assert pairs[0] == pairs[1]
     assert len(pairs[0]) > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from features.durable import file_sha256
@@ -28,6 +29,22 @@ class Memory:
     def find(self, text: Text) -> Line | None:
         """A translation of this text in this context, a reviewed one if there is any."""
         return self.known.get((text.source, text.context))
+
+    def find_anywhere(self, text: Text) -> Line | None:
+        """A translation in any context, where all known ones agree: what a memory alone can do."""
+        return self._alike.get(text.source)
+
+    @cached_property
+    def _alike(self) -> dict[str, Line]:
+        """Lines of texts that were always translated alike, by text."""
+        by_source: dict[str, list[Line]] = {}
+        for line in self.known.values():
+            by_source.setdefault(line.source, []).append(line)
+        return {
+            source: lines[0]
+            for source, lines in by_source.items()
+            if len({line.target for line in lines}) == 1 and lines[0].status != "rejected"
+        }
 
     def with_reviews(self, path: Path, label: str) -> Memory:
         """What a person said of an earlier translation into the same file comes first.

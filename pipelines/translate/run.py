@@ -76,7 +76,10 @@ class Work:
         self._latest: dict[str, Reply] = {}
         """Last replies of this run by key."""
         for text in track(texts, "looking up", transient=True, disable=len(texts) < _MANY):
-            if found := memory.find(text):
+            found = memory.find(text)
+            if found is None and translator.config.kind == "memory":
+                found = memory.find_anywhere(text)
+            if found:
                 here = replace(found, id=text.id, row=text.row, field=text.field)
                 self._known[text.id] = here
                 self._from_memory += 1
