@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from features.spec import record_digest
 from features.translation import Direction, Language, Translation, write_translation
 from pipelines.stages import Stage, console
 from pipelines.translate.files import Form
+from pipelines.translate.lines import Line
 from pipelines.translate.memory import REVIEWED
 
 
@@ -107,10 +109,12 @@ def _translate(
     """Characters that were sent, and the exit code."""
     from pipelines.translate.files import read_document
     from pipelines.translate.lines import lines_path, write_lines
+    from pipelines.translate.memory import put_aside, spoken_lines
     from pipelines.translate.run import Work
 
     document = read_document(task.file, task.form, task.answers)
-    memory = memory.with_reviews(lines_path(task.target), translator.label)
+    old = spoken_lines(lines_path(task.target))
+    memory = memory.for_file(document.texts, old, translator.label)
     work = Work(document.texts, translator, memory, options.cache)
     _print(f"{task.file}: {document.form}, {translator.direction} by {translator.label}")
     if options.dry_run:
@@ -118,6 +122,8 @@ def _translate(
         return 0, 0
     sent = work.ask(options.max_characters, console)
     lines, faults = work.lines()
+    for aside in put_aside(lines_path(task.target), old, lines):
+        _print(f"{aside}: what people said of earlier lines, kept")
     write_lines(lines_path(task.target), lines)
     if faults:
         what = f"{len(faults):,} translations are not faithful to what must stay"
@@ -139,8 +145,8 @@ def _translate(
         Translation(
             what="predictions" if document.form == "predictions" else "annotations",
             direction=translator.direction,
-            engine=translator.label,
-            digest=record_digest([translator.digest, memory.digests]),
+            engine=_engines(lines, translator.label),
+            digest=record_digest([translator.digest, dict(translator.terms), memory.digests]),
             lines=len(lines),
             reviewed=sum(line.status in REVIEWED for line in lines),
             failed=failed.total(),
@@ -148,6 +154,12 @@ def _translate(
     )
     _print(f"{task.target}: {len(lines) - failed.total():,} texts translated")
     return sent, 0
+
+
+def _engines(lines: Sequence[Line], label: str) -> str:
+    """Who made the texts: this translator, and whoever made those of the memory."""
+    found = {line.engine for line in lines if line.target is not None}
+    return " + ".join(sorted(found, key=lambda name: (name != label, name))) or label
 
 
 def _print(text: str) -> None:

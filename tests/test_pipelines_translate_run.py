@@ -239,9 +239,9 @@ def test_a_memory_of_two_files_alone_translates_for_nothing_what_it_has(
     capsys.readouterr()
     assert main([*command, "--memory", "en.json=zh.json"]) == 2
     said = " ".join(capsys.readouterr().out.split())
-    assert "8 in the memory" in said
+    assert "9 in the memory" in said, "the answer is there, after another question"
     assert "0 in the cache, 0 alike; to send: 0 texts" in said
-    assert "2 of 10 texts have no translation (not in the memory: 2)" in said
+    assert "1 of 10 texts have no translation (not in the memory: 1)" in said
     assert main([*command, "--memory", "zh.json=en.json", "--failed", "keep"]) == 0
     write(folder / "zh.json", chinese[:2])
     assert main([*command, "--memory", "en.json=zh.json"]) == 2
@@ -349,6 +349,81 @@ def test_translating_again_keeps_every_word_of_the_reviewers(folder: Path) -> No
     rows = rows_of(folder / "out.json")
     assert [row["video_id"] for row in rows] == ["v_5", "v_1", "v_2", "v_4"], "no rejected line"
     assert rows[1]["q"] == "{name}里有什么"
+
+
+def decide_on_the_page(folder: Path, name: str, status: str, target: str = "") -> None:
+    """As the review page does it: a row more in its own file."""
+    (line,) = [x for x in read_lines(lines_path(folder / "out.json")) if x.id == name]
+    row = {"id": name, "source": line.source, "target": target or line.target, "status": status}
+    told = {**row, "reviewer": "Li", "reviewed": "2026-01-01T00:00:00.000000+00:00"}
+    with (folder / "out.json.decisions.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(told) + "\n")
+
+
+def test_a_decision_is_about_its_own_row_and_not_about_all_that_read_alike(folder: Path) -> None:
+    rows = [{"q": "how many", "a": f"cats {n // 2}", "video_id": f"v_{n}"} for n in range(5)]
+    write(folder / "in.json", rows)
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        decide_on_the_page(folder, "1/question", "rejected")
+        decide_on_the_page(folder, "3/question", "accepted")
+        decide_on_the_page(folder, "4/answer", "edited", "两只猫")
+        assert translate(server) == 0
+        found = {line.id: line for line in read_lines(lines_path(folder / "out.json"))}
+        assert {k: v.status for k, v in found.items() if v.status != "machine"} == {
+            "1/question": "rejected",
+            "3/question": "accepted",
+            "4/answer": "edited",
+        }
+        assert [row["video_id"] for row in rows_of(folder / "out.json")] == [
+            *("v_0", "v_2", "v_3", "v_4")
+        ]
+        record = read_translation(folder / "out.json")
+        assert record is not None
+        assert record.reviewed == 2
+        assert (folder / "out.json.decisions.jsonl").exists(), "they are about these lines still"
+        # the rows move; the page's file would now be about others
+        write(folder / "in.json", [{"q": "a man", "a": "yes", "video_id": "w"}, *rows])
+        assert translate(server) == 0
+    found = {line.id: line for line in read_lines(lines_path(folder / "out.json"))}
+    assert {k: v.status for k, v in found.items() if v.status != "machine"} == {
+        "2/question": "rejected",
+        "4/question": "accepted",
+        "5/answer": "edited",
+    }
+    assert found["5/answer"].target == "两只猫"
+    assert not (folder / "out.json.decisions.jsonl").exists()
+    assert len(list(folder.glob("out.json.decisions.*.jsonl"))) == 1
+    assert not list(folder.glob("out.json.lines.2*")), "no word was lost"
+
+
+def test_another_source_to_the_same_target_leaves_what_people_said_in_a_file_of_its_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        decide_on_the_page(folder, "0/question", "edited", "{name}里有什么")
+        write(folder / "in.json", [{"q": "what else", "a": "no", "video_id": "v"}])
+        capsys.readouterr()
+        assert translate(server) == 0
+    (kept,) = folder.glob("out.json.lines.*.jsonl")
+    assert kept.name in "".join(capsys.readouterr().out.split())
+    old = read_lines(kept)
+    assert (old[0].status, old[0].target) == ("edited", "{name}里有什么")
+    assert len(old) == 2 * len(ROWS)
+
+
+def test_the_record_names_the_memory_s_translator_too(folder: Path) -> None:
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        Path("out.json").rename("deepl.json")
+        lines_path(Path("out.json")).rename("deepl.json.lines.jsonl")
+        write(folder / "in.json", [*ROWS, {"q": "what else", "a": "no", "video_id": "v"}])
+        recipe = f"kind: endpoint\nmodel: tiny\nserver_url: {server.url}/v1\n"
+        assert translate(server, "--memory", "deepl.json.lines.jsonl", recipe=recipe) == 0
+    record = read_translation(folder / "out.json")
+    assert record is not None
+    assert record.engine == "tiny + deepl"
 
 
 def test_an_interrupted_command_waits_for_what_is_paid_and_says_that_it_is_kept(

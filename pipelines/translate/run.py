@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -80,8 +80,7 @@ class Work:
             if found is None and translator.config.kind == "memory":
                 found = memory.find_anywhere(text)
             if found:
-                here = replace(found, id=text.id, row=text.row, field=text.field)
-                self._known[text.id] = here
+                self._known[text.id] = found
                 self._from_memory += 1
             elif not has_words(text.source):
                 self._known[text.id] = self._line(text, text.source)
