@@ -41,7 +41,10 @@ class TranslateOptions:
     glossary: Path | None = None
     """How terms are to be translated: lines of term, tab, translation."""
     max_characters: int | None = None
-    """Most characters that this command may send; what is beyond them is counted as failed."""
+    """Most characters that this command may send, repeated attempts included; texts beyond them
+    are counted as failed."""
+    retry_failed: bool = False
+    """Ask (and pay) again for what came unusable before: blank, cut off, or refused by a model."""
     failed: Literal["refuse", "keep"] = "refuse"
     """Texts without a translation: refuse to write the file (its lines are), or keep the source;
     of predictions nothing is kept, and their rows are left out."""
@@ -73,7 +76,9 @@ def run_translate(options: TranslateOptions) -> int:
     translator = make_translator(config, direction, options.glossary)
     memory = read_memory(options.memory.split(), direction)
     left, worst = options.max_characters, 0
-    for task in _tasks(options):
+    tasks = _tasks(options)
+    _require_places(tasks)
+    for task in tasks:
         sent, code = _translate(task, replace(options, max_characters=left), translator, memory)
         left = None if left is None else left - sent
         worst = max(worst, code)
@@ -103,6 +108,17 @@ def _tasks(options: TranslateOptions) -> list[_Task]:
     return list(tasks.values())
 
 
+def _require_places(tasks: Sequence[_Task]) -> None:
+    """Refuse to write over what is read, or to one place twice."""
+    sources = {path.resolve() for task in tasks for path in (task.file, task.answers) if path}
+    targets = [path for task in tasks for path in (task.target, task.target_answers) if path]
+    for target in targets:
+        twice = sum(other.resolve() == target.resolve() for other in targets) > 1
+        if twice or target.resolve() in sources:
+            what = "two translations would go there" if twice else "the target is the source"
+            raise ConfigError(what, where=target, wanted="a file of its own")
+
+
 def _translate(
     task: _Task, options: TranslateOptions, translator: Any, memory: Any
 ) -> tuple[int, int]:
@@ -115,7 +131,7 @@ def _translate(
     document = read_document(task.file, task.form, task.answers)
     old = spoken_lines(lines_path(task.target))
     memory = memory.for_file(document.texts, old, translator.label)
-    work = Work(document.texts, translator, memory, options.cache)
+    work = Work(document.texts, translator, memory, options.cache, options.retry_failed)
     _print(f"{task.file}: {document.form}, {translator.direction} by {translator.label}")
     if options.dry_run:
         _print(str(work.estimate(work.due())))
