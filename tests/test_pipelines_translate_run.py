@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -169,6 +170,19 @@ def test_a_text_that_is_refused_fails_alone_and_says_why(
         server.refused = ""
         assert translate(server) == 0
         assert server.billed.total() == len(server.billed) == 13
+
+
+def test_when_every_request_is_refused_it_ends_soon(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"q": f"is it {n}", "a": "3", "video_id": f"v_{n}"} for n in range(90)]
+    write(folder / "in.json", rows)
+    with DeepLServer(refused="is it") as server:
+        recipe = f"kind: deepl\nserver_url: {server.url}\nbatch: 1\nconcurrency: 2\n"
+        assert translate(server, recipe=recipe) == 2
+    (ledger,) = Path("runs/translation-cache").glob("*/ledger.jsonl")
+    assert 20 <= ledger.read_text().count('"row": "reply"') <= 24
+    assert "DeepL refuses every request" in capsys.readouterr().err
 
 
 def test_texts_that_no_request_can_hold_as_they_are_harm_no_other(
@@ -593,6 +607,20 @@ def test_a_decision_is_about_its_own_row_and_not_about_all_that_read_alike(folde
     assert not (folder / "out.json.decisions.jsonl").exists()
     assert len(list(folder.glob("out.json.decisions.*.jsonl"))) == 1
     assert not list(folder.glob("out.json.lines.2*")), "no word was lost"
+
+
+def test_lines_that_are_under_review_are_not_written_over(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        decide_on_the_page(folder, "0/question", "rejected")
+        before = lines_path(folder / "out.json").read_bytes()
+        with (folder / "out.json.decisions.jsonl").open("rb") as page:
+            fcntl.flock(page, fcntl.LOCK_EX)
+            assert translate(server) == 2
+    assert "end `review serve` first" in capsys.readouterr().err
+    assert lines_path(folder / "out.json").read_bytes() == before
 
 
 def test_another_source_to_the_same_target_leaves_what_people_said_in_a_file_of_its_own(

@@ -59,6 +59,7 @@ class DeepLEngine:
         )
         self._where = urlsplit(self._client.server_url).netloc
         self._glossary: str | None = None
+        self._accepted, self._refused = 0, 0
 
     def remaining(self) -> int | None:
         """Characters that the account has left, None where it has no limit.
@@ -82,18 +83,15 @@ class DeepLEngine:
         """
         self._glossary = self._find_glossary()
         due = batches(asks, self._translator.config)
-        accepted = False
         while due:
             halves: list[list[Ask]] = []
             for batch, reply in self._ask_once(due, before):
+                self._accepted += reply.outcome == "ok"
+                self._refused += reply.outcome == "refused"
                 if reply.outcome == "refused" and len(batch) > 1:
                     halves += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
                     continue
-                accepted = accepted or reply.outcome == "ok"
                 yield from _replies(batch, reply)
-            if not accepted and len(due) >= GIVE_UP and len(halves) == 2 * len(due):
-                what, do = "DeepL refuses every request", "check the recipe and run again"
-                raise RedVillmError(what, where=self._where, got=reply.reason, do=do)
             due = halves
 
     def _ask_once(
@@ -115,6 +113,10 @@ class DeepLEngine:
             requests.append(Request(batch[0].key, context, json.dumps(texts)))
 
         def before_batch(key: str) -> str:
+            if self._refused >= GIVE_UP and not self._accepted:
+                what, do = "DeepL refuses every request", "check the recipe and run again"
+                got = f"{self._refused} refused, none accepted"
+                raise RedVillmError(what, where=self._where, got=got, do=do)
             before([ask.key for ask in sent[key]])
             return key
 

@@ -133,6 +133,7 @@ def put_aside(path: Path, old: Sequence[Line], new: Sequence[Line]) -> list[Path
         write_lines(aside, old)
         moved.append(aside)
     if log.exists() and not _fits(log, new):
+        write_lines(path, old)  # whatever ends this now, the decisions are in the lines
         moved.append(log.rename(log.with_name(f"{log.name.removesuffix('.jsonl')}.{now}.jsonl")))
     return moved
 

@@ -87,7 +87,7 @@ class TranslatorConfig:
     @property
     def place(self) -> str:
         """Where it is asked; empty for the kind's own server, however that is written."""
-        url = (self.server_url or "").rstrip("/")
+        url = (self.server_url or "").rstrip("/") if self.kind in _KEYS else ""
         host = urlsplit(url).hostname or ""
         own = host in ("api.deepl.com", "api-free.deepl.com") if self.kind == "deepl" else False
         return "" if own or url == OPENAI else url
@@ -173,7 +173,7 @@ def make_translator(
         raise ConfigError(
             "this translator cannot follow a glossary", got=config.kind, wanted=wanted
         )
-    label = config.model.rstrip("/") or config.kind
+    label = config.model.rstrip("/") if config.kind == "endpoint" else config.kind
     if config.kind == "model":
         from eval.judges.local_name import local_name
 
