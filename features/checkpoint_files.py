@@ -47,7 +47,8 @@ def resolve_checkpoint(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        patterns = ["*.json", "*.jinja", "*.safetensors", "*.bin", "*.model", "*.tiktoken"]
+        weights, tokenizers = ("*.safetensors", "*.bin"), ("*.model", "*.spm", "*.tiktoken")
+        patterns = ["*.json", "*.jinja", *weights, *tokenizers]
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from features.spec import record_digest
 from features.translation import Direction, Language, Translation, write_translation
 from pipelines.stages import Stage, console
 from pipelines.translate.files import Form
+from pipelines.translate.lines import Line
 from pipelines.translate.memory import REVIEWED
 
 
@@ -39,7 +41,10 @@ class TranslateOptions:
     glossary: Path | None = None
     """How terms are to be translated: lines of term, tab, translation."""
     max_characters: int | None = None
-    """Most characters that this command may send; what is beyond them is counted as failed."""
+    """Most characters that this command may send, repeated attempts included; texts beyond them
+    are counted as failed."""
+    retry_failed: bool = False
+    """Ask (and pay) again for what came unusable before: blank, cut off, or refused by a model."""
     failed: Literal["refuse", "keep"] = "refuse"
     """Texts without a translation: refuse to write the file (its lines are), or keep the source;
     of predictions nothing is kept, and their rows are left out."""
@@ -71,7 +76,9 @@ def run_translate(options: TranslateOptions) -> int:
     translator = make_translator(config, direction, options.glossary)
     memory = read_memory(options.memory.split(), direction)
     left, worst = options.max_characters, 0
-    for task in _tasks(options):
+    tasks = _tasks(options)
+    _require_places(tasks)
+    for task in tasks:
         sent, code = _translate(task, replace(options, max_characters=left), translator, memory)
         left = None if left is None else left - sent
         worst = max(worst, code)
@@ -101,23 +108,38 @@ def _tasks(options: TranslateOptions) -> list[_Task]:
     return list(tasks.values())
 
 
+def _require_places(tasks: Sequence[_Task]) -> None:
+    """Refuse to write over what is read, or to one place twice."""
+    sources = {path.resolve() for task in tasks for path in (task.file, task.answers) if path}
+    targets = [path for task in tasks for path in (task.target, task.target_answers) if path]
+    for target in targets:
+        twice = sum(other.resolve() == target.resolve() for other in targets) > 1
+        if twice or target.resolve() in sources:
+            what = "two translations would go there" if twice else "the target is the source"
+            raise ConfigError(what, where=target, wanted="a file of its own")
+
+
 def _translate(
     task: _Task, options: TranslateOptions, translator: Any, memory: Any
 ) -> tuple[int, int]:
     """Characters that were sent, and the exit code."""
     from pipelines.translate.files import read_document
     from pipelines.translate.lines import lines_path, write_lines
+    from pipelines.translate.memory import put_aside, spoken_lines
     from pipelines.translate.run import Work
 
     document = read_document(task.file, task.form, task.answers)
-    memory = memory.with_reviews(lines_path(task.target), translator.label)
-    work = Work(document.texts, translator, memory, options.cache)
+    old = spoken_lines(lines_path(task.target))
+    memory = memory.for_file(document.texts, old, translator.label)
+    work = Work(document.texts, translator, memory, options.cache, options.retry_failed)
     _print(f"{task.file}: {document.form}, {translator.direction} by {translator.label}")
     if options.dry_run:
         _print(str(work.estimate(work.due())))
         return 0, 0
     sent = work.ask(options.max_characters, console)
     lines, faults = work.lines()
+    for aside in put_aside(lines_path(task.target), old, lines):
+        _print(f"{aside}: what people said of earlier lines, kept")
     write_lines(lines_path(task.target), lines)
     if faults:
         what = f"{len(faults):,} translations are not faithful to what must stay"
@@ -139,8 +161,8 @@ def _translate(
         Translation(
             what="predictions" if document.form == "predictions" else "annotations",
             direction=translator.direction,
-            engine=translator.label,
-            digest=record_digest([translator.digest, memory.digests]),
+            engine=_engines(lines, translator.label),
+            digest=record_digest([translator.digest, dict(translator.terms), memory.digests]),
             lines=len(lines),
             reviewed=sum(line.status in REVIEWED for line in lines),
             failed=failed.total(),
@@ -148,6 +170,12 @@ def _translate(
     )
     _print(f"{task.target}: {len(lines) - failed.total():,} texts translated")
     return sent, 0
+
+
+def _engines(lines: Sequence[Line], label: str) -> str:
+    """Who made the texts: this translator, and whoever made those of the memory."""
+    found = {line.engine for line in lines if line.target is not None}
+    return " + ".join(sorted(found, key=lambda name: (name != label, name))) or label
 
 
 def _print(text: str) -> None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sentencepiece
 import torch
-from transformers import MarianConfig, MarianMTModel, MarianTokenizer
+from transformers import (
+    MarianConfig,
+    MarianMTModel,
+    MarianTokenizer,
+    MBartConfig,
+    MBartForConditionalGeneration,
+)
 
+from features.checkpoint_files import resolve_checkpoint
 from features.errors import CheckpointError, ConfigError
 from pipelines.__main__ import main
 from pipelines.translate.engines import Ask
@@ -98,9 +107,9 @@ def test_each_line_is_what_the_model_makes_of_it_alone_whatever_is_in_its_batch(
 ) -> None:
     sent: list[str] = []
 
-    def before(key: str) -> str:
-        sent.append(key)
-        return key
+    def before(keys: Sequence[str]) -> list[str]:
+        sent.extend(keys)
+        return list(keys)
 
     texts = asks("what is red", "the man sleeps", "a cat jumps\n\nover two dogs", "call {x} now")
     found = dict(engine(marian, batch=3).ask(texts, before))
@@ -116,7 +125,7 @@ def test_each_line_is_what_the_model_makes_of_it_alone_whatever_is_in_its_batch(
 
 
 def test_a_text_that_does_not_fit_the_model_is_a_failure_of_its_own(marian: Path) -> None:
-    found = dict(engine(marian).ask(asks("what is red", "a cat " * LONGEST), str))
+    found = dict(engine(marian).ask(asks("what is red", "a cat " * LONGEST), list))
     assert found["key 0"].text == "red is what"
     assert (found["key 1"].outcome, found["key 1"].reason) == (
         "api_failure",
@@ -163,3 +172,35 @@ def test_pickled_weights_and_glossaries_are_refused(
         engine(folder)
     with pytest.raises(ConfigError, match="cannot follow a glossary"):
         make_translator(TranslatorConfig("model", str(marian)), "en-zh", tmp_path / "terms.tsv")
+
+
+def test_what_a_marian_needs_is_fetched_and_without_it_the_error_is_clear(
+    marian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(name: str, allow_patterns: list[str]) -> str:
+        for file in marian.iterdir():
+            if any(fnmatch(file.name, pattern) for pattern in allow_patterns):
+                (tmp_path / file.name).write_bytes(file.read_bytes())
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    folder = resolve_checkpoint("somebody/marian")
+    assert {"source.spm", "target.spm", "vocab.json"} <= {file.name for file in folder.iterdir()}
+    found = dict(engine(folder).ask(asks("what is red"), list))
+    assert found["key 0"].text == "red is what"
+    (folder / "source.spm").unlink()
+    with pytest.raises(CheckpointError, match="cannot load"):
+        engine(folder)
+
+
+def test_a_model_that_must_be_told_its_language_is_refused(marian: Path, tmp_path: Path) -> None:
+    sizes = {f"{part}_layers": 1 for part in ("encoder", "decoder")}
+    heads = {f"{part}_attention_heads": 2 for part in ("encoder", "decoder")}
+    config = MBartConfig(vocab_size=40, d_model=8, **sizes, **heads)
+    MBartForConditionalGeneration(config).save_pretrained(tmp_path)
+    for name in ("source.spm", "target.spm", "vocab.json"):
+        (tmp_path / name).write_bytes((marian / name).read_bytes())
+    told = {"tokenizer_class": "MarianTokenizer"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+    with pytest.raises(CheckpointError, match="must be told its language"):
+        engine(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from xml.etree import ElementTree
 
 import pytest
@@ -60,3 +61,15 @@ def test_a_text_without_words_needs_no_translator() -> None:
         assert not has_words(text), text
     for text in ("a", "3 cats", "猫", "`x` is"):
         assert has_words(text), text
+
+
+def test_what_compares_is_no_tag_and_a_long_word_takes_no_time() -> None:
+    assert kept_tokens("is x<y and z>w?") == []
+    for tag in ("<b>", "</b>", "<br/>", '<a href="x y">', "<first name>", "<video>"):
+        assert kept_tokens(f"one {tag} two") == [tag]
+    assert kept_tokens('in<b>side</b>, <a id="1">') == ["<b>", "</b>", '<a id="1">']
+    start = time.perf_counter()
+    assert kept_tokens("a" * 20_000) == kept_tokens("<a=" + "=" * 20_000) == []
+    assert mark(" " * 20_000, "xml") == " " * 20_000
+    assert time.perf_counter() - start < 0.5
+    assert kept_tokens("write to me.and-you@example.org now") == ["me.and-you@example.org"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -17,10 +19,11 @@ from zygote import INTERRUPTED, Zygote
 
 from eval.answer_files import to_line
 from eval.folders import prediction_row, read_rows
-from features.annotations import QASample
+from features.annotations import NO_QUESTIONS, QASample
 from features.translation import Translation, read_translation
 from pipelines.__main__ import main
 from pipelines.translate.lines import lines_path, read_lines, write_lines
+from pipelines.translate.options import Translator, TranslatorConfig
 
 ROWS = [
     {"q": "what is in {name}", "a": "a red ball", "video_id": "v_1"},
@@ -152,18 +155,227 @@ def test_a_refused_key_is_named_by_its_variable_and_shown_nowhere(
     assert "DeepL needs a key" in capsys.readouterr().err
 
 
-def test_a_request_that_is_refused_costs_its_texts_alone_and_says_why(
+def test_a_text_that_is_refused_fails_alone_and_says_why(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with DeepLServer(["400"]) as server:
-        recipe = f"kind: deepl\nserver_url: {server.url}\nconcurrency: 1\n"
-        assert translate(server, recipe=recipe) == 2
+    rows = [{"q": f"is it {n}", "a": "3", "video_id": f"v_{n}"} for n in range(13)]
+    write(folder / "in.json", rows)
+    with DeepLServer(refused="it 7") as server:
+        assert translate(server) == 2
         said = " ".join(capsys.readouterr().out.split())
-        # the questions go first, in one request; `how many` stands twice
-        assert "4 of 8 texts have no translation (Bad request, message: not now" in said
+        why = "Bad request, message: cannot do that"
+        assert f"1 of 26 texts have no translation ({why}: 1)" in said
         assert KEY not in lines_path(folder / "out.json").read_text(encoding="utf-8")
+        assert max(server.billed.values()) == 1
+        server.refused = ""
+        assert translate(server) == 0
+        assert server.billed.total() == len(server.billed) == 13
+
+
+def test_when_every_request_is_refused_it_ends_soon(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"q": f"is it {n}", "a": "3", "video_id": f"v_{n}"} for n in range(90)]
+    write(folder / "in.json", rows)
+    with DeepLServer(refused="is it") as server:
+        recipe = f"kind: deepl\nserver_url: {server.url}\nbatch: 1\nconcurrency: 2\n"
+        assert translate(server, recipe=recipe) == 2
+    (ledger,) = Path("runs/translation-cache").glob("*/ledger.jsonl")
+    assert 20 <= ledger.read_text().count('"row": "reply"') <= 24
+    assert "DeepL refuses every request" in capsys.readouterr().err
+
+
+def test_texts_that_no_request_can_hold_as_they_are_harm_no_other(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"q": f"it is {character} there", "a": "3", "video_id": f"v_{number}"}
+        for number, character in enumerate("\x0b\x08\x1b\ud83d\uffff")
+    ]
+    (folder / "in.json").write_text(json.dumps(rows))
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        assert len(server.requests) == 1
+        (folder / "out.json").unlink()
+        recipe = f"kind: endpoint\nmodel: tiny\nserver_url: {server.url}/v1\n"
+        rows[3]["a"] = "a cat \ud83d"  # its context cannot be sent as it is, either
+        (folder / "in.json").write_text(json.dumps(rows))
         assert translate(server, recipe=recipe) == 0
-        assert server.characters == CHARACTERS
+    # fifty answers of 600 characters, six bytes each, and one that is too long alone
+    chinese = [f"{n}{'猫在跳' * 200}" for n in range(50)]
+    rows = [{"q": "3", "a": text, "video_id": "v"} for text in [*chinese, "猫" * 25_000]]
+    write(folder / "in.json", rows)
+    with DeepLServer() as server:
+        capsys.readouterr()
+        assert translate(server, "--to", "en") == 2
+        said = " ".join(capsys.readouterr().out.split())
+        assert "1 of 102 texts have no translation (longer than a request may be: 150,0" in said
+        assert server.billed.total() == 50
+        assert len(server.requests) == 2
+
+
+def test_line_breaks_stay_though_the_server_joins_lines(folder: Path) -> None:
+    row = {"q": "what", "a": "a cat\n\n- a dog  \r\n  and more", "video_id": "v"}
+    write(folder / "in.json", [row])
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        assert {request["tag_handling_version"] for request in server.requests} == {"v2"}
+    target = rows_of(folder / "out.json")[0]["a"]
+    parts = re.split(r"(\s*[\r\n]\s*)", target)
+    assert parts[1::2] == ["\n\n", "  \r\n  "]
+    assert parts[::2] == [pseudo("a cat"), pseudo("- a dog"), pseudo("and more")]
+
+
+def test_repeated_attempts_count_against_the_cap_and_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder / "in.json", [{"q": "0123456 a", "a": "3", "video_id": "v"}])
+    with DeepLServer(["half", "half"]) as server:
+        assert translate(server, "--max_characters", "20") == 2
+        said = " ".join(capsys.readouterr().out.split())
+        assert "sent 18 characters, 9 of them repeated (may have been billed twice)" in said
+        assert "not asked: beyond --max_characters: 1" in said
+        assert len(server.requests) == 2
+        assert translate(server, "--max_characters", "20") == 0
+        assert "sent 9 characters; DeepL billed 9 for" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_was_paid_for_in_vain_is_asked_again_only_when_that_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder / "in.json", ROWS[:1])
+    with DeepLServer(blank=True) as server:
+        for _ in range(2):
+            assert translate(server) == 2
+            assert "(a blank translation: 2)" in " ".join(capsys.readouterr().out.split())
+            assert len(server.requests) == 2
+        server.blank = False
+        assert translate(server, "--dry_run") == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert "2 came unusable before and wait for --retry_failed" in said
+        assert translate(server, "--retry_failed") == 0
+        assert len(server.requests) == 4
+
+
+def test_a_reply_that_the_server_cut_off_is_none_though_it_counts_no_tokens(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder / "in.json", ROWS[:1])
+    with DeepLServer(finish="length") as server:
+        recipe = f"kind: endpoint\nmodel: tiny\nserver_url: {server.url}/v1\n"
+        for _ in range(2):
+            assert translate(server, recipe=recipe) == 2
+            said = " ".join(capsys.readouterr().out.split())
+            assert "(longer than 2048 tokens: 2)" in said
+        assert len(server.requests) == 2
+        server.finish = "stop"
+        assert translate(server, recipe=f"{recipe}max_tokens: 4096\n") == 0, "it has more room"
+        assert len(server.requests) == 4
+
+
+def test_each_kind_of_service_is_sent_its_own_key_alone() -> None:
+    assert TranslatorConfig("deepl").key_name == "DEEPL_AUTH_KEY"
+    assert TranslatorConfig("endpoint", "m").key_name == "OPENAI_API_KEY"
+    assert TranslatorConfig("endpoint", "m", key_variable="MINE").key_name == "MINE"
+
+
+def test_an_endpoint_never_sees_the_key_to_deepl(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEEPL_AUTH_KEY", KEY)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    Path("t.yaml").write_text("kind: endpoint\nmodel: tiny\n")
+    assert main(["translate", "in.json", "--target", "out.json", "--translator", "t.yaml"]) == 2
+    assert "OPENAI_API_KEY" in capsys.readouterr().err
+
+
+def test_what_changes_no_translation_buys_none_again() -> None:
+    def key(
+        text: str, terms: dict[str, str] | None = None, kind: str = "deepl", **more: Any
+    ) -> str:
+        config = TranslatorConfig(kind, "m", **more)  # type: ignore[arg-type]
+        return Translator(config, "en-zh", terms or {}, "label").key(text, "")
+
+    plain = key("two Studies of horses")
+    assert key("two Studies of horses", {"red ball": "红球", "stop": "停"}) == plain
+    for term in ("study", "Horse", "studies of horse", "two"):
+        assert key("two Studies of horses", {term: "词"}) != plain, term
+    assert key("一只猫在跳", {"猫": "cat"}) != key("一只猫在跳") == key("一只猫在跳", {"狗": "dog"})
+    for more in (
+        {"beams": 2, "seed": 3, "temperature": 1.0, "prefix": "x", "max_tokens": 9},
+        {"server_url": "https://api.deepl.com"},
+        {"server_url": "https://api-free.deepl.com/"},
+    ):
+        assert key("two Studies of horses", **more) == plain
+    assert key("two Studies of horses", formality="prefer_more") != plain
+    assert key("two Studies of horses", server_url="http://127.0.0.1:1") != plain
+    asked = key("a", kind="endpoint")
+    assert key("a", kind="endpoint", max_tokens=9) == asked
+    assert key("a", kind="endpoint", server_url="https://api.openai.com/v1/") == asked
+    assert key("a", kind="endpoint", seed=1) != asked
+
+
+def test_no_source_is_written_over_and_no_target_twice(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (folder / "in.json").read_bytes()
+    (folder / "link.json").symlink_to(folder / "in.json")
+    with DeepLServer() as server:
+        translate(server, "--dry_run")
+        for target in ("./in.json", "link.json"):
+            assert main(["translate", "in.json", "--target", target, "--translator", "t.yaml"]) == 2
+            assert "the target is the source" in capsys.readouterr().err
+        assert server.requests == []
+        write(folder / "q.json", [{"video_name": "a", "question_id": "1", "question": "what"}])
+        write(folder / "a.json", [{"question_id": "1", "answer": "a cat", "type": 2}])
+        command = ["translate", "q.json", "--answers", "a.json", "--translator", "t.yaml"]
+        assert main([*command, "--target", "o.json", "--target_answers", "o.json"]) == 2
+        assert "two translations would go there" in capsys.readouterr().err
+        assert main([*command, "--target", "o.json", "--target_answers", "q.json"]) == 2
+    assert (folder / "in.json").read_bytes() == before
+
+
+def test_an_estimate_needs_no_key(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEEPL_TEST_KEY")
+    with DeepLServer() as server:
+        assert translate(server, "--dry_run") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"to send: {SENT} texts, {CHARACTERS} characters" in said
+    assert "what the account has left is not known: DeepL needs a key" in said
+
+
+def test_a_new_glossary_takes_the_place_of_the_old_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terms = folder / "terms.tsv"
+    terms.write_text("red ball\t红球\n", encoding="utf-8")
+    with DeepLServer(busy=3) as server:
+        assert translate(server, "--glossary", "terms.tsv") == 0
+        paid = server.characters
+        terms.write_text("red ball\t红球\nname\t名字\nhorse\t马\n", encoding="utf-8")
+        assert translate(server, "--glossary", "terms.tsv") == 0
+        assert server.characters == paid, "no text has the new terms as words"
+        write(folder / "in.json", [{"q": "a big horse", "a": "3", "video_id": "v"}])
+        assert translate(server, "--glossary", "terms.tsv") == 0
+        assert list(server.glossaries) == ["glossary-1"], "there is room for one alone"
+        server.glossaries["theirs"] = {**server.glossaries.pop("glossary-1"), "name": "theirs"}
+        terms.write_text("big\t大\n", encoding="utf-8")
+        assert translate(server, "--glossary", "terms.tsv") == 2
+    assert "no room for another glossary" in capsys.readouterr().err
+    assert list(server.glossaries) == ["theirs"]
+
+
+def test_predictions_without_their_last_line_end_and_empty_files_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = to_line(prediction_row(QASample("q1", "v1", "猫在做什么", "跳"), "跳"))
+    for text, what in ((row.rstrip(), "no line end"), ("", NO_QUESTIONS), ("[]", NO_QUESTIONS)):
+        (folder / "in.json").write_text(text, encoding="utf-8")
+        with DeepLServer() as server:
+            assert translate(server, "--to", "en") == 2
+        assert what in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_glossary_is_made_once_and_goes_with_every_request(folder: Path) -> None:
@@ -175,10 +387,10 @@ def test_a_glossary_is_made_once_and_goes_with_every_request(folder: Path) -> No
         assert list(server.glossaries) == ["glossary-0"]
         assert {request["glossary_id"] for request in server.requests} == {"glossary-0"}
         assert server.characters == CHARACTERS + len("what else") + len("nothing")
-        # without its terms the same texts may be translated otherwise
+        # without its terms texts that have them may be translated otherwise, and no others
         paid = server.characters
         assert translate(server) == 0
-        assert server.characters > paid
+        assert server.characters == paid + 2 * len("a red ball")
 
 
 @pytest.mark.parametrize(
@@ -239,9 +451,9 @@ def test_a_memory_of_two_files_alone_translates_for_nothing_what_it_has(
     capsys.readouterr()
     assert main([*command, "--memory", "en.json=zh.json"]) == 2
     said = " ".join(capsys.readouterr().out.split())
-    assert "8 in the memory" in said
+    assert "9 in the memory" in said, "the answer is there, after another question"
     assert "0 in the cache, 0 alike; to send: 0 texts" in said
-    assert "2 of 10 texts have no translation (not in the memory: 2)" in said
+    assert "1 of 10 texts have no translation (not in the memory: 1)" in said
     assert main([*command, "--memory", "zh.json=en.json", "--failed", "keep"]) == 0
     write(folder / "zh.json", chinese[:2])
     assert main([*command, "--memory", "en.json=zh.json"]) == 2
@@ -349,6 +561,95 @@ def test_translating_again_keeps_every_word_of_the_reviewers(folder: Path) -> No
     rows = rows_of(folder / "out.json")
     assert [row["video_id"] for row in rows] == ["v_5", "v_1", "v_2", "v_4"], "no rejected line"
     assert rows[1]["q"] == "{name}里有什么"
+
+
+def decide_on_the_page(folder: Path, name: str, status: str, target: str = "") -> None:
+    """As the review page does it: a row more in its own file."""
+    (line,) = [x for x in read_lines(lines_path(folder / "out.json")) if x.id == name]
+    row = {"id": name, "source": line.source, "target": target or line.target, "status": status}
+    told = {**row, "reviewer": "Li", "reviewed": "2026-01-01T00:00:00.000000+00:00"}
+    with (folder / "out.json.decisions.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(told) + "\n")
+
+
+def test_a_decision_is_about_its_own_row_and_not_about_all_that_read_alike(folder: Path) -> None:
+    rows = [{"q": "how many", "a": f"cats {n // 2}", "video_id": f"v_{n}"} for n in range(5)]
+    write(folder / "in.json", rows)
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        decide_on_the_page(folder, "1/question", "rejected")
+        decide_on_the_page(folder, "3/question", "accepted")
+        decide_on_the_page(folder, "4/answer", "edited", "两只猫")
+        assert translate(server) == 0
+        found = {line.id: line for line in read_lines(lines_path(folder / "out.json"))}
+        assert {k: v.status for k, v in found.items() if v.status != "machine"} == {
+            "1/question": "rejected",
+            "3/question": "accepted",
+            "4/answer": "edited",
+        }
+        assert [row["video_id"] for row in rows_of(folder / "out.json")] == [
+            *("v_0", "v_2", "v_3", "v_4")
+        ]
+        record = read_translation(folder / "out.json")
+        assert record is not None
+        assert record.reviewed == 2
+        assert (folder / "out.json.decisions.jsonl").exists(), "they are about these lines still"
+        # the rows move; the page's file would now be about others
+        write(folder / "in.json", [{"q": "a man", "a": "yes", "video_id": "w"}, *rows])
+        assert translate(server) == 0
+    found = {line.id: line for line in read_lines(lines_path(folder / "out.json"))}
+    assert {k: v.status for k, v in found.items() if v.status != "machine"} == {
+        "2/question": "rejected",
+        "4/question": "accepted",
+        "5/answer": "edited",
+    }
+    assert found["5/answer"].target == "两只猫"
+    assert not (folder / "out.json.decisions.jsonl").exists()
+    assert len(list(folder.glob("out.json.decisions.*.jsonl"))) == 1
+    assert not list(folder.glob("out.json.lines.2*")), "no word was lost"
+
+
+def test_lines_that_are_under_review_are_not_written_over(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        decide_on_the_page(folder, "0/question", "rejected")
+        before = lines_path(folder / "out.json").read_bytes()
+        with (folder / "out.json.decisions.jsonl").open("rb") as page:
+            fcntl.flock(page, fcntl.LOCK_EX)
+            assert translate(server) == 2
+    assert "end `review serve` first" in capsys.readouterr().err
+    assert lines_path(folder / "out.json").read_bytes() == before
+
+
+def test_another_source_to_the_same_target_leaves_what_people_said_in_a_file_of_its_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        decide_on_the_page(folder, "0/question", "edited", "{name}里有什么")
+        write(folder / "in.json", [{"q": "what else", "a": "no", "video_id": "v"}])
+        capsys.readouterr()
+        assert translate(server) == 0
+    (kept,) = folder.glob("out.json.lines.*.jsonl")
+    assert kept.name in "".join(capsys.readouterr().out.split())
+    old = read_lines(kept)
+    assert (old[0].status, old[0].target) == ("edited", "{name}里有什么")
+    assert len(old) == 2 * len(ROWS)
+
+
+def test_the_record_names_the_memory_s_translator_too(folder: Path) -> None:
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        Path("out.json").rename("deepl.json")
+        lines_path(Path("out.json")).rename("deepl.json.lines.jsonl")
+        write(folder / "in.json", [*ROWS, {"q": "what else", "a": "no", "video_id": "v"}])
+        recipe = f"kind: endpoint\nmodel: tiny\nserver_url: {server.url}/v1\n"
+        assert translate(server, "--memory", "deepl.json.lines.jsonl", recipe=recipe) == 0
+    record = read_translation(folder / "out.json")
+    assert record is not None
+    assert record.engine == "tiny + deepl"
 
 
 def test_an_interrupted_command_waits_for_what_is_paid_and_says_that_it_is_kept(

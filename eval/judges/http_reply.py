@@ -13,6 +13,9 @@ from eval.judges.attempts import TransientError
 from eval.judges.options import JudgeConfig
 from features.errors import RedVillmError
 
+CUT_OFF = "cut off"
+"""Reason of a reply that ends where max_tokens does, which not every server counts."""
+
 
 def read_completion(body: str) -> Reply:
     """The reply in the body of an answer.
@@ -35,7 +38,8 @@ def read_completion(body: str) -> Reply:
         return Reply("refused", text or str(refusal), "refused by the model", model, *tokens)
     if choice.get("finish_reason") == "content_filter":
         return Reply("refused", text, "content filter", model, *tokens)
-    return Reply("ok", text or "", "", model, *tokens)
+    cut = CUT_OFF if choice.get("finish_reason") == "length" else ""
+    return Reply("ok", text or "", cut, model, *tokens)
 
 
 def read_error(error: openai.APIStatusError, config: JudgeConfig, where: str, key: str) -> Reply:

@@ -38,8 +38,14 @@ _PATIENCE_S = 5.0
 class Courier:
     """The command's end: started on entering, let go on leaving, whatever is under way."""
 
-    def __init__(self, translator: Translator, folder: Path) -> None:
-        self._translator, self._folder = translator, folder
+    def __init__(
+        self, translator: Translator, folder: Path, max_characters: int | None = None
+    ) -> None:
+        self._translator, self._folder, self._most = translator, folder, max_characters
+        self.sent = 0
+        """Characters that left, each as often as it did."""
+        self.repeated = 0
+        """Of these, of attempts after the first: they may have been billed twice."""
 
     def __enter__(self) -> Courier:
         """Start the process.
@@ -59,7 +65,7 @@ class Courier:
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C is for the command
             )
-        self._send([asdict(self._translator), str(self._folder)])
+        self._send([asdict(self._translator), str(self._folder), self._most])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,7 +97,7 @@ class Courier:
         """
         self._send([astuple(ask) for ask in asks])
         while "key" in (told := self._receive()):
-            yield told.pop("key"), Reply(**told)
+            yield told["key"], Reply(**told["reply"])
 
     def _send(self, record: object) -> None:
         assert self._process.stdin is not None
@@ -106,6 +112,7 @@ class Courier:
             do = f"read {LOG} there, and run again; nothing that came back is lost"
             raise RedVillmError("the courier died", where=self._folder, do=do)
         told: dict[str, Any] = json.loads(line)
+        self.sent, self.repeated = told["characters"]
         if "error" in told:
             raise RedVillmError(told["error"])
         return told
@@ -115,19 +122,51 @@ class _GoneError(Exception):
     """The command is gone, so nothing more is to be sent."""
 
 
+class _EnoughError(Exception):
+    """As many characters were sent as may be, repeated attempts included."""
+
+
+class _Bill:
+    """Characters that left."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._sizes: dict[str, int] = {}
+        self._seen: set[str] = set()
+        self.sent, self.repeated = 0, 0
+
+    def expect(self, asks: Sequence[Ask]) -> None:
+        """What may leave."""
+        self._sizes |= {ask.key: len(ask.source) for ask in asks}
+
+    def add(self, keys: Sequence[str]) -> None:
+        """A request is about to leave; one beyond the cap does not."""
+        size = sum(self._sizes[key] for key in keys)
+        if self._most is not None and self.sent + size > self._most:
+            raise _EnoughError
+        self.sent += size
+        self.repeated += sum(self._sizes[key] for key in self._seen & set(keys))
+        self._seen |= set(keys)
+
+
 def main() -> None:
     """The courier's end."""
     out = os.dup(1)
     os.dup2(2, 1)  # whatever libraries print is for the log
 
+    bill = _Bill(None)
+
     def say(**told: object) -> None:
         with suppress(BrokenPipeError):
-            os.write(out, _line(told))
+            os.write(out, _line({**told, "characters": (bill.sent, bill.repeated)}))
 
     try:
-        record, folder = json.loads(sys.stdin.buffer.readline())
+        record, folder, most = json.loads(sys.stdin.buffer.readline())
         record["config"] = TranslatorConfig(**record["config"])
-        _serve(Translator(**record), Path(folder), say)
+        bill = _Bill(most)
+        _serve(Translator(**record), Path(folder), bill, say)
+        say(done=True)
+    except _EnoughError:
         say(done=True)
     except _GoneError:
         pass
@@ -138,23 +177,26 @@ def main() -> None:
         say(error=f"{type(error).__name__}: {error}")
 
 
-def _serve(translator: Translator, folder: Path, say: Callable[..., None]) -> None:
+def _serve(translator: Translator, folder: Path, bill: _Bill, say: Callable[..., None]) -> None:
     with Ledger(folder) as ledger:
         say(ready=True)
         line = sys.stdin.buffer.readline()
         if not line:
             raise _GoneError
         engine = make_engine(translator)
+        asks = [Ask(*row) for row in json.loads(line)]
+        bill.expect(asks)
 
-        def before(key: str) -> str:
+        def before(keys: Sequence[str]) -> list[str]:
             # Nothing is sent after the list, so what can be read is the end: the command is gone.
             if select.select([0], [], [], 0)[0]:
                 raise _GoneError
-            return ledger.attempt(key)
+            bill.add(keys)
+            return [ledger.attempt(key) for key in keys]
 
-        for key, reply in engine.ask([Ask(*row) for row in json.loads(line)], before):
+        for key, reply in engine.ask(asks, before):
             ledger.reply(key, reply)
-            say(key=key, **asdict(reply))
+            say(key=key, reply=asdict(reply))
 
 
 def _line(record: object) -> bytes:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from eval.judges.asking import Reply, Request
+from eval.judges.http_reply import CUT_OFF
 from eval.judges.options import JudgeConfig
 from features.errors import ConfigError
 from pipelines.translate.options import Translator, TranslatorConfig
-from pipelines.translate.protect import mark
+from pipelines.translate.protect import mark, sendable
 
-_MOST_BYTES = 100_000
-"""Of a request's texts; DeepL takes 128 KiB with everything around them."""
+MOST_BYTES = 128 * 1024 - 2048
+"""Of a request's texts and context as JSON; DeepL takes 128 KiB with everything around them."""
+Before = Callable[[Sequence[str]], Sequence[str]]
+"""Told the keys of the texts of a request, just before each attempt at it leaves; gives their
+attempts' ids. When it raises, nothing more is sent, and what is under way still comes."""
 _LANGUAGES = {"en": "English", "zh": "Simplified Chinese"}
 _PROMPT = """\
 You translate questions and answers about videos from {source} to {target}.
@@ -37,13 +42,14 @@ class Ask:
 class Engine(Protocol):
     """Translates; retries by itself."""
 
-    def ask(self, asks: Sequence[Ask], before: Callable[[str], str]) -> Iterator[tuple[str, Reply]]:
+    def ask(self, asks: Sequence[Ask], before: Before) -> Iterator[tuple[str, Reply]]:
         """(key, reply) of each text as it comes, marks not yet taken out.
+
+        A reply that is `ok` and has no text came and was paid for, but cannot be used.
 
         Args:
             asks: with distinct keys.
-            before: called with the key of each text just before each attempt at it leaves; when it
-                raises, nothing more is sent, and what is under way still comes.
+            before: see `Before`.
         """
         ...
 
@@ -55,14 +61,19 @@ def batches(asks: Sequence[Ask], config: TranslatorConfig) -> list[list[Ask]]:
     filling: dict[str, tuple[list[Ask], int]] = {}
     for ask in asks:
         context = "" if config.kind == "model" else ask.context
-        size = len(ask.source.encode(errors="surrogatepass"))
+        size = json_bytes(mark(ask.source, "xml")) if config.kind == "deepl" else 0
         batch, so_far = filling.get(context, ([], 0))
-        if not batch or len(batch) == most or so_far + size > _MOST_BYTES:
-            batch, so_far = [], 0
+        if not batch or len(batch) == most or so_far + size > MOST_BYTES:
+            batch, so_far = [], json_bytes(sendable(context))
             done.append(batch)
         batch.append(ask)
         filling[context] = batch, so_far + size
     return done
+
+
+def json_bytes(text: str) -> int:
+    """Size of a text in a request's body, where each Chinese character takes six bytes."""
+    return len(json.dumps(text)) + 2
 
 
 def make_engine(translator: Translator) -> Engine:
@@ -97,7 +108,7 @@ class EndpointEngine:
             "endpoint",
             config.model,
             base_url=config.server_url,
-            key_variable=config.key_variable,
+            key_variable=config.key_name,
             temperature=config.temperature,
             seed=config.seed,
             max_tokens=config.max_tokens,
@@ -107,22 +118,28 @@ class EndpointEngine:
         )
         self._asker = EndpointAsker(judge, config.first_wait)
 
-    def ask(self, asks: Sequence[Ask], before: Callable[[str], str]) -> Iterator[tuple[str, Reply]]:
+    def ask(self, asks: Sequence[Ask], before: Before) -> Iterator[tuple[str, Reply]]:
         """See `Engine`; a reply that was cut off is a failure."""
         most = self._translator.config.max_tokens
-        for key, reply in self._asker.ask([self._request(ask) for ask in asks], before):
-            cut = reply.outcome == "ok" and reply.completion_tokens >= most
-            reason = f"longer than {most} tokens"
-            yield key, Reply("api_failure", reply.text, reason, reply.model) if cut else reply
+        requests = [self._request(ask) for ask in asks]
+        for key, reply in self._asker.ask(requests, lambda key: before([key])[0]):
+            cut = reply.reason == CUT_OFF or reply.completion_tokens >= most
+            if reply.outcome == "refused":
+                yield key, Reply("ok", None, reply.reason, reply.model)
+            elif reply.outcome == "ok" and cut:
+                reason = f"longer than {most} tokens"
+                yield key, Reply("ok", None, reason, reply.model, completion_tokens=most)
+            else:
+                yield key, reply
 
     def _request(self, ask: Ask) -> Request:
         source, target = self._translator.direction.split("-")
         system = _PROMPT.format(source=_LANGUAGES[source], target=_LANGUAGES[target])
-        there = ask.source.lower()
-        terms = [f"{a} = {b}" for a, b in self._translator.terms.items() if a.lower() in there]
+        terms = [f"{a} = {b}" for a, b in self._translator.terms_in(ask.source).items()]
         if terms:
             system += "\nTranslate these terms so:\n" + "\n".join(terms)
         text = mark(ask.source, "brackets")
         if ask.context:
-            text = f"The question that was asked, not to be translated:\n{ask.context}\n\n{text}"
+            context = sendable(ask.context)
+            text = f"The question that was asked, not to be translated:\n{context}\n\n{text}"
         return Request(ask.key, system, text)

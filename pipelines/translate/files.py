@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 from eval.folders import read_rows as read_prediction_rows
-from features.annotations import QASample, Row, load_annotations, read_rows
+from features.annotations import NO_QUESTIONS, QASample, Row, load_annotations, read_rows
 from features.config import AnnotationFormat, SplitConfig
 from features.durable import replace_file
 from features.errors import AnnotationError, few
@@ -192,6 +192,8 @@ def read_document(path: Path, form: Form | None = None, answers: Path | None = N
         do = "say --answers" if answers is None else "leave --answers out"
         raise AnnotationError(what, where=path, got=f"form {form}", do=do)
     known = tuple(_known(form, paths))
+    if not known:
+        raise AnnotationError(NO_QUESTIONS, where=path)
     files = tuple(_rows(one, form) for one in paths)
     found = list(_texts(form, files))
     texts, places = tuple(text for text, _ in found), tuple(place for _, place in found)
@@ -207,14 +209,19 @@ def find_form(path: Path) -> Form:
     try:
         with path.open(encoding="utf-8-sig") as file:
             head = file.readline()
+            empty = not head.strip() and not file.read(1)
     except (OSError, UnicodeDecodeError) as error:
         raise AnnotationError("cannot read annotations", where=path, got=error) from error
+    if empty:
+        raise AnnotationError(NO_QUESTIONS, where=path)
     if "gif_name\t" in head:
         return "tgif"
     if head.lstrip().startswith("{"):
         return "predictions" if '"sample_id"' in head else "jsonl"
     row = next(iter(read_rows(path, "vcgbench")), None)
-    keys = frozenset(row.fields if row else ())
+    if row is None:
+        raise AnnotationError(NO_QUESTIONS, where=path)
+    keys = frozenset(row.fields)
     for needed, form in _MARKS:
         if needed <= keys:
             return form
@@ -228,6 +235,10 @@ def _known(form: Form, paths: Collection[Path]) -> Iterator[tuple[int, str, str,
     path, *others = paths
     answers = others[0] if others else None
     if form == "predictions":
+        if not path.read_bytes().endswith(b"\n"):
+            # what answers questions reads a row without its end as torn, and answers it again
+            what, do = "the last row has no line end", f"add one (echo >> {path}) if it is whole"
+            raise AnnotationError(what, where=path, do=do)
         for number, told in enumerate(read_prediction_rows(path)):
             yield number, told["sample_id"], str(told.get("video_id")), str(told.get("type"))
         return

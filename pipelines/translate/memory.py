@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import fcntl
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from features.durable import file_sha256
-from features.errors import AnnotationError
+from features.errors import AnnotationError, RedVillmError
 from features.translation import Direction, read_translation
+from pipelines.translate.decisions import DECIDED, merge
 from pipelines.translate.files import Text, read_document
-from pipelines.translate.lines import Line, read_lines
+from pipelines.translate.lines import Line, read_lines, write_lines
+from pipelines.translate.review_forms import read_decisions
 
 _LINES = ".lines.jsonl"
 REVIEWED = ("accepted", "edited")
 """A person's word for a line."""
+_Content = tuple[tuple[str, str, str], ...]
+"""Field, source and context of each text of a row."""
+_Item = TypeVar("_Item", Text, Line)
 
 
 @dataclass(frozen=True)
 class Memory:
     """Lines by what was translated: a text and the question that it answers."""
 
-    known: dict[tuple[str, str], Line]
+    known: Mapping[tuple[str, str], Line]
     digests: tuple[str, ...]
     """sha256 of the files."""
+    rows: tuple[tuple[Line, ...], ...] = ()
+    """The files' rows with all their lines."""
+    own: Mapping[str, Line] = field(default_factory=dict)
+    """What a person said of a text of the file that is translated now, by its id."""
 
     def find(self, text: Text) -> Line | None:
-        """A translation of this text in this context, a reviewed one if there is any."""
-        return self.known.get((text.source, text.context))
+        """A translation of this text in this context, a person's word about it if there is any."""
+        found = self.own.get(text.id) or _text_alone(self.known.get((text.source, text.context)))
+        return found and replace(found, id=text.id, row=text.row, field=text.field)
 
     def find_anywhere(self, text: Text) -> Line | None:
         """A translation in any context, where all known ones agree: what a memory alone can do."""
-        return self._alike.get(text.source)
+        found = _text_alone(self._alike.get(text.source))
+        return found and replace(
+            found, id=text.id, row=text.row, field=text.field, context=text.context
+        )
 
     @cached_property
     def _alike(self) -> dict[str, Line]:
@@ -43,26 +60,131 @@ class Memory:
         return {
             source: lines[0]
             for source, lines in by_source.items()
-            if len({line.target for line in lines}) == 1 and lines[0].status != "rejected"
+            if len({line.target for line in lines}) == 1
         }
 
-    def with_reviews(self, path: Path, label: str) -> Memory:
-        """What a person said of an earlier translation into the same file comes first.
+    def for_file(self, texts: Sequence[Text], old: Sequence[Line], label: str) -> Memory:
+        """With what people said of rows that are the same now as they were then.
+
+        A person's word is about one row, found by all its texts, so that rows may move; of rows
+        that are the same the first is the first. Elsewhere only the text is taken, as a machine's.
 
         Args:
-            path: its lines, if there are any.
+            texts: of the file.
+            old: lines of an earlier translation into the same file; they come first.
             label: who translates now; what was rejected of another translator is open again.
-
-        Raises:
-            RedVillmError: damaged lines.
         """
-        lines = read_lines(path) if path.exists() else []
-        spoken = {
-            (line.source, line.context): line
-            for line in lines
-            if line.status in REVIEWED or (line.status == "rejected" and line.engine == label)
+        reviewed = {(line.source, line.context): line for line in old if line.status in REVIEWED}
+        own = {
+            name: line
+            for rows, rejected in ((self.rows, False), (_rows(old), True))
+            for name, line in _same_rows(rows, texts)
+            if line.status in REVIEWED
+            or (rejected and line.status == "rejected" and line.engine == label)
         }
-        return replace(self, known={**self.known, **spoken})
+        return replace(self, known={**self.known, **reviewed}, own=own)
+
+
+def spoken_lines(path: Path) -> list[Line]:
+    """Lines of an earlier translation, with the decisions of the review page that lie beside them.
+
+    Args:
+        path: of the lines, if there are any.
+
+    Raises:
+        RedVillmError: damaged lines or decisions, or the page is open.
+    """
+    lines = read_lines(path) if path.exists() else []
+    log = decisions_path(path)
+    if not lines or not log.exists():
+        return lines
+    with log.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            what, do = "these lines are under review", "end `review serve` first"
+            raise RedVillmError(what, where=log, do=do) from error
+        return merge(lines, read_decisions(log, lines)).lines
+
+
+def decisions_path(path: Path) -> Path:
+    """Where the review page keeps its decisions about lines: beside them."""
+    return path.with_name(f"{path.name.removesuffix(_LINES)}.decisions.jsonl")
+
+
+def put_aside(path: Path, old: Sequence[Line], new: Sequence[Line]) -> list[Path]:
+    """Keep what people said of `old` lines where new ones are about to take their place.
+
+    The old file is kept where a person's word is not in the new one, and the page's decisions
+    where they are not about the new lines.
+
+    Args:
+        path: of the lines.
+        old: with the page's decisions.
+        new: what will be written.
+
+    Returns:
+        The files under their new names, with the time in them.
+    """
+    log, moved = decisions_path(path), []
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    if _words(old) - _words(new):
+        aside = path.with_name(f"{path.name.removesuffix('.jsonl')}.{now}.jsonl")
+        write_lines(aside, old)
+        moved.append(aside)
+    if log.exists() and not _fits(log, new):
+        write_lines(path, old)  # whatever ends this now, the decisions are in the lines
+        moved.append(log.rename(log.with_name(f"{log.name.removesuffix('.jsonl')}.{now}.jsonl")))
+    return moved
+
+
+def _fits(log: Path, lines: Sequence[Line]) -> bool:
+    """Whether a second merge of the decisions would change nothing."""
+    try:
+        return merge(lines, read_decisions(log, lines)).lines == list(lines)
+    except RedVillmError:
+        return False
+
+
+def _words(lines: Sequence[Line]) -> Counter[tuple[str | None, ...]]:
+    """People's words, each with what it is about."""
+    return Counter(
+        (line.field, line.source, line.context, line.target, line.status, line.reviewer)
+        for line in lines
+        if line.status in DECIDED
+    )
+
+
+def _text_alone(line: Line | None) -> Line | None:
+    """A line's text for another row, which no person has seen."""
+    if line is None or line.status not in REVIEWED:
+        return line
+    by = "memory" if line.status == "edited" else line.engine
+    return replace(line, status="machine", engine=by, machine=None, reviewer="", reviewed="")
+
+
+def _rows(items: Sequence[_Item]) -> list[tuple[_Item, ...]]:
+    """Texts or lines by rows, in the order of the file."""
+    rows: dict[int, list[_Item]] = defaultdict(list)
+    for item in items:
+        rows[item.row].append(item)
+    return [tuple(row) for row in rows.values()]
+
+
+def _same_rows(
+    before: Sequence[tuple[Line, ...]], texts: Sequence[Text]
+) -> Iterator[tuple[str, Line]]:
+    """(id now, line then) of all texts of rows that were there."""
+    waiting: dict[_Content, deque[tuple[Line, ...]]] = defaultdict(deque)
+    for row in before:
+        waiting[_content(row)].append(row)
+    for now in _rows(texts):
+        if theirs := waiting.get(_content(now)):
+            yield from zip([text.id for text in now], theirs.popleft(), strict=True)
+
+
+def _content(row: Sequence[Text | Line]) -> _Content:
+    return tuple((item.field, item.source, item.context) for item in row)
 
 
 def read_memory(files: Sequence[str], direction: Direction) -> Memory:
@@ -79,17 +201,20 @@ def read_memory(files: Sequence[str], direction: Direction) -> Memory:
     """
     lines: list[Line] = []
     paths: list[Path] = []
+    rows: list[tuple[Line, ...]] = []
     for name in files:
         found = list(_pair(name) if "=" in name else _lines(Path(name), direction))
-        lines += found
+        lines += [line for line in found if line.status not in ("failed", "rejected")]
+        rows += [] if "=" in name else _rows(found)
         paths += [Path(part) for half in name.split("=") for part in half.split(",")]
     known: dict[tuple[str, str], Line] = {}
     for line in sorted(lines, key=lambda line: line.status not in REVIEWED):
         known.setdefault((line.source, line.context), line)
-    return Memory(known, tuple(file_sha256(path) for path in paths))
+    logs = [log for log in map(decisions_path, paths) if log.exists()]
+    return Memory(known, tuple(file_sha256(path) for path in (*paths, *logs)), tuple(rows))
 
 
-def _lines(path: Path, direction: Direction) -> Iterator[Line]:
+def _lines(path: Path, direction: Direction) -> list[Line]:
     if not path.name.endswith(_LINES):
         wanted = f"*{_LINES}, or <source>=<target>"
         raise AnnotationError("no memory", where=path, wanted=wanted)
@@ -97,9 +222,9 @@ def _lines(path: Path, direction: Direction) -> Iterator[Line]:
     if record is not None and record.direction != direction:
         got = record.direction
         raise AnnotationError("of the other direction", where=path, got=got, wanted=direction)
-    for line in read_lines(path):
-        if line.target is not None and line.status not in ("failed", "rejected"):
-            yield line
+    if not path.exists():
+        read_lines(path)  # says what is wrong
+    return spoken_lines(path)
 
 
 def _pair(name: str) -> Iterator[Line]:

@@ -1,8 +1,8 @@
-"""A translation model on this machine: any sequence-to-sequence model of transformers."""
+"""A translation model on this machine: a MarianMT, or a T5 that a prefix tells the language."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,12 @@ from eval.judges.asking import Reply
 from features.checkpoint_files import resolve_checkpoint
 from features.device import intra_op_threads, pick_device, pick_dtype
 from features.errors import CheckpointError
-from pipelines.translate.engines import Ask, batches
+from pipelines.translate.engines import Ask, Before, batches
 from pipelines.translate.options import Translator
 from pipelines.translate.protect import mark
+
+_SEVERAL = ("m2m_100", "mbart", "nllb-moe")
+"""Models whose first token says the language, which nobody gives here."""
 
 
 class ModelEngine:
@@ -41,19 +44,25 @@ class ModelEngine:
             self._model = AutoModelForSeq2SeqLM.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            wanted = "a sequence-to-sequence model of transformers, in safetensors, without code"
-            got = str(error).splitlines()[0]
-            raise CheckpointError("cannot load", where=folder, got=got, wanted=wanted) from error
+        except (OSError, ValueError, KeyError, ImportError, TypeError, AssertionError) as error:
+            wanted = "a MarianMT or T5 of transformers, in safetensors, without code"
+            got = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            do = "if its weights are pickled, convert a copy that you trust: see opus-mt-en-zh.yaml"
+            raise CheckpointError(
+                "cannot load", where=folder, got=got, wanted=wanted, do=do
+            ) from error
+        if self._model.config.model_type in _SEVERAL:
+            what, wanted = "a model that must be told its language", "MarianMT or T5"
+            got = self._model.config.model_type
+            raise CheckpointError(what, where=folder, got=got, wanted=wanted)
         self._model = self._model.to(device).eval()
         self._most: int = getattr(self._model.config, "max_position_embeddings", 512)
 
-    def ask(self, asks: Sequence[Ask], before: Callable[[str], str]) -> Iterator[tuple[str, Reply]]:
+    def ask(self, asks: Sequence[Ask], before: Before) -> Iterator[tuple[str, Reply]]:
         """See `Engine`; a text that does not fit the model is a failure."""
         longest_first = sorted(asks, key=lambda ask: (-len(ask.source), ask.key))
         for batch in batches(longest_first, self._config):
-            for ask in batch:
-                before(ask.key)
+            before([ask.key for ask in batch])
             yield from zip([ask.key for ask in batch], self._translate(batch), strict=True)
 
     def _translate(self, batch: Sequence[Ask]) -> list[Reply]:

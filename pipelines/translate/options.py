@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
+from eval.judges.address import OPENAI
 from features.durable import escape_name
 from features.errors import AnnotationError, ConfigError
 from features.spec import record_digest
 from features.translation import Direction
-from pipelines.translate.protect import Style
+from pipelines.translate.protect import Style, without_tokens
 
-_TEXTS_VERSION = 1
+_TEXTS_VERSION = 2
 """Raise whenever what an engine is sent for the same recipe changes."""
-_WITHOUT_EFFECT = (
-    *("key_variable", "batch", "concurrency", "timeout", "attempts", "first_wait", "device"),
-)
-"""Fields that change no translation."""
+_KEYS = {"deepl": "DEEPL_AUTH_KEY", "endpoint": "OPENAI_API_KEY"}
+_WITH_EFFECT = {
+    "deepl": ("formality",),
+    "endpoint": ("model", "temperature", "seed"),
+    "model": ("prefix", "beams", "max_tokens"),
+    "memory": (),
+}
+"""Fields that can change a translation that is kept. One that an endpoint cut off is not kept, so
+its max_tokens is not among them; a beam search ends otherwise where it has more room."""
+
+
+_WORDS = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -27,14 +38,15 @@ class TranslatorConfig:
     """Who translates, and how it is asked."""
 
     kind: Literal["deepl", "endpoint", "model", "memory"]
-    """deepl: DeepL's service; endpoint: any OpenAI-compatible one; model: a sequence-to-sequence
-    model of transformers on this machine; memory: nobody, only what --memory has."""
+    """deepl: DeepL's service; endpoint: any OpenAI-compatible one; model: a MarianMT or T5
+    of transformers on this machine; memory: nobody, only what --memory has."""
     model: str = ""
     """endpoint: its name there; model: folder or hub id."""
     server_url: str | None = None
     """deepl, endpoint: where it is; DeepL's or OpenAI's own unless given."""
-    key_variable: str = "DEEPL_AUTH_KEY"
-    """The environment variable with the key. The key itself is never written anywhere."""
+    key_variable: str = ""
+    """The environment variable with the key; DEEPL_AUTH_KEY for deepl and OPENAI_API_KEY for
+    endpoint unless given. The key itself is never written anywhere."""
     formality: Literal["default", "prefer_more", "prefer_less"] = "default"
     """deepl: how formal, where the language knows that."""
     prefix: str = ""
@@ -67,6 +79,19 @@ class TranslatorConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more", got=getattr(self, name))
 
+    @property
+    def key_name(self) -> str:
+        """The environment variable with the key: nobody is sent the key to another's service."""
+        return self.key_variable or _KEYS.get(self.kind, "")
+
+    @property
+    def place(self) -> str:
+        """Where it is asked; empty for the kind's own server, however that is written."""
+        url = (self.server_url or "").rstrip("/") if self.kind in _KEYS else ""
+        host = urlsplit(url).hostname or ""
+        own = host in ("api.deepl.com", "api-free.deepl.com") if self.kind == "deepl" else False
+        return "" if own or url == OPENAI else url
+
 
 @dataclass(frozen=True)
 class Translator:
@@ -81,10 +106,11 @@ class Translator:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of everything that can change a translation."""
-        record = asdict(self.config)
-        known = {name: record[name] for name in record if name not in _WITHOUT_EFFECT}
-        return record_digest([_TEXTS_VERSION, self.label, self.direction, known, dict(self.terms)])
+        """sha256 of everything that can change a translation, but for the glossary."""
+        config = self.config
+        known = {name: getattr(config, name) for name in _WITH_EFFECT[config.kind]}
+        who = config.kind, config.place, self.label
+        return record_digest([_TEXTS_VERSION, *who, self.direction, known])
 
     @property
     def slug(self) -> str:
@@ -97,9 +123,39 @@ class Translator:
         return "xml" if self.config.kind == "deepl" else "brackets"
 
     def key(self, source: str, context: str) -> str:
-        """sha256 of all that decides a translation; a local model does not see the context."""
+        """sha256 of all that decides a translation; a local model does not see the context.
+
+        Of the glossary only terms that may stand in the text count: another one changes nothing.
+        """
         seen = "" if self.config.kind == "model" else context
-        return record_digest([self.digest, source, seen])
+        return record_digest([self.digest, source, seen, self.terms_in(source)])
+
+    def terms_in(self, text: str) -> dict[str, str]:
+        """Terms that may stand in a text, in whatever case and number.
+
+        Each word of a term must begin a word of the text, the last two letters of a longer word
+        left off, for those are what inflection changes (`study`, `studies`). That finds too many
+        rather than too few. Chinese terms must stand as they are.
+        """
+        if not self.terms:
+            return {}
+        folded = without_tokens(text).casefold()
+        words = f" {' '.join(_WORDS.findall(folded))}"
+        return {
+            term: wanted
+            for term, wanted in self.terms.items()
+            if all((stem in words) if stem[0] == " " else (stem in folded) for stem in _stems(term))
+        }
+
+
+@cache
+def _stems(term: str) -> tuple[str, ...]:
+    """What must stand in a text where a term does; a blank in front of what begins a word."""
+    folded = term.casefold()
+    if not folded.isascii():
+        return (folded,)
+    stems = [f" {word[: max(3, len(word) - 2)]}" for word in _WORDS.findall(folded)]
+    return tuple(stems) or (folded,)
 
 
 def make_translator(
@@ -117,7 +173,7 @@ def make_translator(
         raise ConfigError(
             "this translator cannot follow a glossary", got=config.kind, wanted=wanted
         )
-    label = config.model.rstrip("/") or config.kind
+    label = config.model.rstrip("/") if config.kind == "endpoint" else config.kind
     if config.kind == "model":
         from eval.judges.local_name import local_name
 

@@ -29,8 +29,11 @@ _KEPT = re.compile(
             r"`[^`\n]+`",
             # Chinese may stand right beside an address
             rf"(?:https?://|www\.)[^\s<>\"'{_CHINESE}]*(?a:[\w/#=&%])",
-            r"(?a:[\w.+-]+@[\w-]+(?:\.[\w-]+)+)",
-            r"</?[A-Za-z][^<>\n]*>",
+            r"(?a:(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+)",
+            # a tag; what only compares, as in `x<y and z>w`, is none
+            r"</?[A-Za-z](?a:[\w:./-])*>",
+            r"</?[A-Za-z](?=[^<>\n]*=)[^<>\n]*>",
+            r"(?<!\w)</?[A-Za-z][^<>\n]*>",
             r"&(?:[A-Za-z]+|#\d+|#x[0-9A-Fa-f]+);",
             r"\$?\{+[^{}\n]*\}+",
             r"%(?:\(\w+\))?[-+#0]*\d*(?:\.\d+)?[sdifgxr](?![A-Za-z])",
@@ -40,6 +43,13 @@ _KEPT = re.compile(
         )
     )
 )
+_STAYS: dict[Style, re.Pattern[str]] = {
+    # DeepL takes line breaks for blanks where there is XML
+    "xml": re.compile(rf"{_KEPT.pattern}|(?<![ \t])[ \t]*[\r\n]\s*"),
+    "brackets": _KEPT,
+}
+_UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+"""What no XML may hold, escaped or not."""
 _FOUND: dict[Style, re.Pattern[str]] = {
     "xml": re.compile(r'(?s)<x id="(\d+)"\s*(?:/>|>.*?</x>)'),
     "brackets": re.compile(_MARK.replace(r"\d+", r"(\d+)")),
@@ -61,10 +71,16 @@ def has_words(text: str) -> bool:
     return any(character.isalpha() for character in without_tokens(text))
 
 
+def sendable(text: str) -> str:
+    """A text as any engine can take it: no control characters, no half surrogates."""
+    return _UNSENDABLE.sub(" ", text.encode(errors="replace").decode())
+
+
 def mark(text: str, style: Style) -> str:
     """The text as an engine is to see it."""
     parts, at = [], 0
-    for number, found in enumerate(_KEPT.finditer(text), start=1):
+    text = sendable(text)
+    for number, found in enumerate(_STAYS[style].finditer(text), start=1):
         parts += [_outside(text[at : found.start()], style), _mark(number, found.group(), style)]
         at = found.end()
     return "".join([*parts, _outside(text[at:], style)])
@@ -77,7 +93,9 @@ def unmark(source: str, raw: str, style: Style) -> tuple[str, list[str]]:
         The text, and what of the source it holds less or more often than once a mark; a mark that
         was never given stays as it came and is listed as well.
     """
-    tokens = kept_tokens(source)
+    # found in what was sent, taken from the source: the two are as long
+    found_there = _STAYS[style].finditer(sendable(source))
+    tokens = [source[found.start() : found.end()] for found in found_there]
     parts, at, seen = [], 0, Counter[int]()
     strange = []
     for found in _FOUND[style].finditer(raw):
