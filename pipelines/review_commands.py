@@ -6,7 +6,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,10 @@ from features.errors import RedVillmError
 from features.translation import Translation, read_translation
 from pipelines.stages import Stage, console
 from pipelines.translate.files import Form
+from pipelines.translate.lines import beside
+
+PATIENCE_S = 60.0
+"""How long to wait for another process that writes lines in the same folder."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class ImportOptions:
     lines: Path
     """<file>.lines.jsonl."""
     decisions: Path
-    """What came back: .jsonl (also the page's decisions), .csv, or Label Studio's export .json."""
+    """What came back: .jsonl, .csv, or Label Studio's export .json. The page's decisions are known
+    to every verb without it."""
     reviewer: str = ""
     """Whose word the rows are that name nobody."""
 
@@ -142,14 +147,15 @@ def run_export(options: ExportOptions) -> None:
 def run_import(options: ImportOptions) -> None:
     """`import`."""
     from pipelines.translate.decisions import merge
-    from pipelines.translate.lines import write_lines
+    from pipelines.translate.lines import read_lines, write_lines
     from pipelines.translate.review_forms import read_decisions
 
-    lines = _read(options.lines)
-    merged = merge(lines, read_decisions(options.decisions, lines, options.reviewer))
-    write_lines(options.lines, merged.lines)
-    changed = f"{merged.changed:,} of them changed"
-    _print(f"{options.lines}: decisions about {merged.decided:,} lines, {changed}")
+    with _only_one(options.lines):
+        before, lines = read_lines(options.lines), _read(options.lines)
+        merged = merge(lines, read_decisions(options.decisions, lines, options.reviewer))
+        write_lines(options.lines, merged.lines)
+    changed = sum(new != old for new, old in zip(merged.lines, before, strict=True))
+    _print(f"{options.lines}: decisions about {merged.decided:,} lines; {changed:,} lines changed")
 
 
 def run_rate(options: RateOptions) -> None:
@@ -184,11 +190,15 @@ def run_rate(options: RateOptions) -> None:
 def run_finish(options: FinishOptions) -> None:
     """`finish`."""
     from pipelines.translate.files import read_document
+    from pipelines.translate.lines import write_lines
     from pipelines.translate.review_finish import finish
 
     document = read_document(options.source, options.form, options.answers)
-    lines, out = _read(options.lines), beside(options.lines, "")
-    done = finish(document, lines, out, options.target_answers, options.failed)
+    out = beside(options.lines, "")
+    with _only_one(options.lines):
+        lines = _read(options.lines)
+        done = finish(document, lines, out, options.target_answers, options.failed)
+        write_lines(options.lines, lines)  # translated again, the file keeps what people said
     left = f"{done.left_out:,} left out with lines that failed or were rejected"
     _print(f"{out}: {done.rows - done.left_out:,} of {done.rows:,} rows, {left}")
     _print(done.record.label)
@@ -196,36 +206,42 @@ def run_finish(options: FinishOptions) -> None:
 
 def run_serve(options: ServeOptions) -> None:
     """`serve`: until Ctrl-C."""
+    from pipelines.translate.lines import read_lines
     from pipelines.translate.review_page import ReviewServer
     from pipelines.translate.review_session import Session
 
-    lines = _read(options.lines)
+    lines = read_lines(options.lines)
     flags = _machine_flags(options.lines, lines, options.glossary)
     log = beside(options.lines, "decisions.jsonl")
     session = Session(lines, flags, log, options.reviewer)
+    _tell_set_aside(options.lines, session.set_aside)
     name, direction = beside(options.lines, "").name, _record(options.lines).direction
     with closing(session), ReviewServer(session, name, direction, options.port) as server:
         _print(f"{server.address}\nCtrl-C ends the review; decisions are kept in {log}")
         server.serve_forever()
 
 
-def beside(lines: Path, ending: str) -> Path:
-    """`<file>.<ending>` of `<file>.lines.jsonl`, or the file itself.
-
-    Raises:
-        RedVillmError: not a file of lines.
-    """
-    name = lines.name.removesuffix(".lines.jsonl")
-    if name == lines.name:
-        raise RedVillmError("not a file of lines", where=lines, wanted="<file>.lines.jsonl")
-    return lines.with_name(f"{name}.{ending}" if ending else name)
-
-
 def _read(path: Path) -> list[Any]:
-    from pipelines.translate.lines import read_lines
+    """Lines with what people decided on the page, imported or not."""
+    from pipelines.translate.review_log import read_reviewed
 
-    beside(path, "")
-    return read_lines(path)
+    found = read_reviewed(path)
+    _tell_set_aside(path, found.set_aside)
+    return found.lines
+
+
+def _tell_set_aside(path: Path, count: int) -> None:
+    from pipelines.translate.review_log import log_path
+
+    if count:
+        _print(f"{log_path(path)}: {count:,} decisions about texts of an earlier translation left")
+
+
+def _only_one(path: Path) -> AbstractContextManager[None]:
+    """Nobody else writes lines meanwhile."""
+    from features.durable import only_one
+
+    return only_one(path.parent, "brings decisions into lines here", PATIENCE_S)
 
 
 def _record(lines: Path) -> Translation:

@@ -8,6 +8,8 @@ import csv
 import json
 import math
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,15 @@ from features.config import SplitConfig
 from features.errors import RedVillmError
 from features.translation import Translation, read_translation, write_translation
 from pipelines.__main__ import main
-from pipelines.translate import scripts
+from pipelines.review_commands import ImportOptions, run_import
+from pipelines.translate import review_forms, scripts
 from pipelines.translate.checks import Flag
+from pipelines.translate.decisions import Decision
 from pipelines.translate.files import Document, read_document
 from pipelines.translate.lines import Line, lines_path, read_lines, write_lines
+from pipelines.translate.review_forms import read_decisions
 from pipelines.translate.review_rate import edit_rate, wilson
+from pipelines.translate.review_session import Session
 
 WHEN = "2026-05-01T10:00:00.000000+00:00"
 SPOILT = {"1/answer": "好。", "4/question": None, "6/answer": EVIL}
@@ -305,3 +311,105 @@ def test_a_file_without_a_record_is_refused(
     assert "no record of a translation" in capsys.readouterr().err
     assert review("check", world.out) == 2
     assert ".lines.jsonl" in capsys.readouterr().err
+
+
+def keep_in_log(world: World, *rows: dict[str, Any]) -> None:
+    """Decisions as the page keeps them, each of a line by its id."""
+    lines = {line.id: line for line in read_lines(world.lines)}
+    told = []
+    for row in rows:
+        line = lines[row["id"]]
+        about = {"source": line.source, "target": line.target or "", "machine": line.target or ""}
+        told.append(about | {"reviewer": "Ann", "reviewed": WHEN} | row)
+    log = Path(f"{world.out}.decisions.jsonl")
+    log.write_text("".join(json.dumps(row) + "\n" for row in told), encoding="utf-8")
+
+
+def test_what_was_decided_on_the_page_counts_without_an_import(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edited = {"id": "0/answer", "status": "edited", "target": "好答案"}
+    rejected = {"id": "1/answer", "status": "rejected"}
+    keep_in_log(world, edited, rejected, {"id": "4/question", "status": "rejected"})
+    assert review("rate", world.lines) == 0
+    assert "3 of 20 lines reviewed" in capsys.readouterr().out
+    assert review("check", world.lines) == 0
+    shown = capsys.readouterr().out
+    assert "flags on 2 of 20 lines" in shown  # two are rejected, and the edit is short
+    exported = tmp_path / "a.jsonl"
+    assert review("export", world.lines, exported, "--sample", 0) == 0
+    told = [json.loads(row)["status"] for row in exported.read_text().splitlines()]
+    assert told == ["rejected", "rejected", ""]
+    assert review("finish", world.lines, world.source) == 0
+    assert "8 of 10 rows, 2 left out" in capsys.readouterr().out
+    assert json.loads(world.out.read_text(encoding="utf-8"))[0]["a"] == "好答案"
+    lines = {line.id: line.status for line in read_lines(world.lines)}  # for another translation
+    assert (lines["0/answer"], lines["1/answer"]) == ("edited", "rejected")
+
+
+def translated_again(world: World) -> None:
+    """By another engine, which says everything otherwise."""
+    lines = [
+        replace(line, target=f"{line.target}又", engine="other") if line.target else line
+        for line in read_lines(world.lines)
+    ]
+    write_lines(world.lines, lines)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_an_export_that_nobody_touched_decides_nothing_about_another_translation(
+    world: World, tmp_path: Path, suffix: str
+) -> None:
+    exported = tmp_path / f"review{suffix}"
+    assert review("export", world.lines, exported, "--sample", 500) == 0
+    translated_again(world)
+    before = world.lines.read_bytes()
+    assert review("import", world.lines, exported, "--reviewer", "Ann") == 0
+    assert world.lines.read_bytes() == before
+
+
+def test_decisions_about_another_translation_are_refused_or_set_aside(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported = tmp_path / "review.jsonl"
+    assert review("export", world.lines, exported, "--sample", 500) == 0
+    rows = [json.loads(row) for row in exported.read_text(encoding="utf-8").splitlines()]
+    rows = [row | {"status": "rejected", "reviewer": "Ann"} for row in rows[:2]]
+    exported.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    keep_in_log(world, {"id": "0/answer", "status": "rejected"})
+    translated_again(world)
+    before = world.lines.read_bytes()
+    assert review("import", world.lines, exported) == 2
+    told = capsys.readouterr().err
+    assert "decisions about 2 lines cannot be taken" in told
+    assert "another translation" in told
+    assert "0/question" in told
+    assert "0/answer" in told
+    assert world.lines.read_bytes() == before
+    log = Path(f"{world.out}.decisions.jsonl")
+    session = Session(read_lines(world.lines), {}, log, "Ann")
+    session.close()
+    assert session.set_aside == 1
+    assert session.lines[1].status == "machine"
+    assert review("finish", world.lines, world.source) == 0
+    assert "1 decisions about texts of an earlier translation" in capsys.readouterr().out
+
+
+def test_imports_at_once_lose_no_decision(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(*args: Any) -> list[Decision]:
+        time.sleep(0.3)
+        return read_decisions(*args)
+
+    monkeypatch.setattr(review_forms, "read_decisions", slowly)
+    lines = read_lines(world.lines)[:2]
+    imports = []
+    for number, line in enumerate(lines):
+        path = tmp_path / f"back-{number}.jsonl"
+        row = {"id": line.id, "source": line.source, "target": "", "status": "rejected"}
+        path.write_text(json.dumps(row | {"reviewer": f"R{number}", "reviewed": WHEN}) + "\n")
+        imports.append(ImportOptions(world.lines, path))
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(run_import, imports))
+    assert [line.reviewer for line in read_lines(world.lines)[:2]] == ["R0", "R1"]

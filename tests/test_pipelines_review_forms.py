@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
@@ -284,3 +285,32 @@ def test_annotations_of_several_people_must_agree(tmp_path: Path) -> None:
     path.write_text(json.dumps([{"id": 5, "data": data, "annotations": other}]))
     with pytest.raises(RedVillmError, match=r"conflicts.*task 5.*edited by b@c.d"):
         merge(LINES, read_decisions(path, LINES))
+
+
+def test_a_file_again_changes_nothing_although_somebody_else_decided_since(tmp_path: Path) -> None:
+    t2, t3 = (f"2026-05-01T1{hour}:00:00.000000+00:00" for hour in (1, 2))
+    log = [{}, {"status": "machine", "reviewed": t2, "replaces": WHEN}]
+    assert decided(tmp_path, *log) == LINES
+    theirs = {"status": "edited", "target": "好", "reviewer": "Bo", "reviewed": t3}
+    lines = decided(tmp_path, theirs)
+    assert lines[1].reviewer == "Bo"
+    assert decided(tmp_path, *log, lines=lines) == lines
+
+
+def test_a_row_without_a_time_is_as_old_as_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "some.jsonl"
+    lines = decided(tmp_path, {"status": "rejected"})
+    row = {"id": "1/answer", "source": "+49 source", "target": "x", "status": "edited"}
+    path.write_text(json.dumps(row | {"reviewer": "Ann"}) + "\n", encoding="utf-8")
+    os.utime(path, (1_000_000_000, 1_000_000_000))  # long before
+    assert merge(lines, read_decisions(path, lines)).lines == lines
+    found = merge(LINES, read_decisions(path, LINES)).lines
+    assert found[1].reviewed == "2001-09-09T01:46:40.000000+00:00"
+
+
+def test_all_conflicts_are_told_at_once(tmp_path: Path) -> None:
+    names = [(line.id, line.source) for line in LINES[:3]]
+    lines = decided(tmp_path, *({"id": n, "source": s, "status": "rejected"} for n, s in names))
+    other = {"status": "edited", "target": "好", "reviewer": "Bo"}
+    with pytest.raises(RedVillmError, match=r"about 3 lines.*0/answer.*1/answer.*2/answer"):
+        decided(tmp_path, *({"id": n, "source": s, **other} for n, s in names), lines=lines)

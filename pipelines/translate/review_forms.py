@@ -30,7 +30,10 @@ from pipelines.translate.checks import Flag
 from pipelines.translate.decisions import DECIDED, VERDICTS, Decision, machine_text, timestamp
 from pipelines.translate.lines import Line
 
-COLUMNS = ("id", "field", "source", "context", "target", "flags", "status", "reviewer", "reviewed")
+COLUMNS = (
+    *("id", "field", "source", "context", "target"),
+    *("flags", "status", "reviewer", "reviewed", "machine"),
+)
 LABELLING = """\
 <View>
   <Header value="Context"/>
@@ -49,6 +52,9 @@ LABELLING = """\
 """Label Studio's labelling configuration: an annotation that is submitted accepts the text as it
 stands then, or rejects it where that is ticked; a task that is skipped is no decision."""
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+_SHOWN = ("field", "source", "context", "target", "flags", "machine")
+"""What of a row becomes a task of Label Studio."""
 
 Flags = Mapping[str, Sequence[Flag]]
 
@@ -93,6 +99,7 @@ def _row(line: Line, flags: Flags) -> dict[str, Any]:
         "flags": [f"{flag.check}: {flag.reason}" for flag in flags.get(line.id, ())],
         "status": line.status if line.status in DECIDED else "",
         **{"reviewer": line.reviewer, "reviewed": line.reviewed},
+        "machine": machine_text(line) or "",
     }
 
 
@@ -118,7 +125,7 @@ def _write_tasks(path: Path, lines: Sequence[Line], flags: Flags) -> None:
     for line in lines:
         row = _row(line, flags)
         row["flags"] = "\n".join(row["flags"])
-        data = {name: row[name] for name in ("field", "source", "context", "target", "flags")}
+        data = {name: row[name] for name in _SHOWN}
         result = [area | {"value": {"text": [line.target]}}] if line.target else []
         predictions = [{"model_version": line.engine, "result": result}]
         tasks.append({"data": data | {"line": line.id}, "predictions": predictions})
@@ -137,7 +144,7 @@ def _read_jsonl(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterato
             if number == len(rows):
                 continue  # torn by a kill, so it was never there
             raise RedVillmError("not valid JSON", where=where, got=error) from error
-        yield from _decision(record, where, known, reviewer)
+        yield from _decision(record, path, where, known, reviewer)
 
 
 def _read_csv(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterator[Decision]:
@@ -152,7 +159,7 @@ def _read_csv(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterator[
             # A cell that is as we wrote it is our text, whatever its line ends and half characters
             cells = {_cell(text): text for text in ours if text is not None}
             plain = {name: cells.get(text, _uncell(text)) for name, text in row.items() if name}
-            yield from _decision(plain, where, known, reviewer)
+            yield from _decision(plain, path, where, known, reviewer)
     except (csv.Error, AttributeError) as error:
         where = f"{path}, line {reader.line_num}"
         raise RedVillmError("not a row of this table", where=where, got=error) from error
@@ -173,13 +180,15 @@ def _read_tasks(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterato
                     **{"id": task["data"]["line"], "source": task["data"]["source"]},
                     **_annotated(annotation["result"]),
                     "reviewer": "" if person is None else str(person),
+                    "machine": task["data"].get("machine"),
                     "reviewed": annotation.get("updated_at") or annotation.get("created_at"),
                 }
                 line = known.get(row["id"])
                 if not row["status"]:
-                    same = line is not None and row["target"] == machine_text(line)
+                    machine = machine_text(line) if line is not None else None
+                    same = row["target"] == (row["machine"] or machine)
                     row["status"] = "accepted" if same else "edited"
-                yield from _decision(row, where, known, reviewer)
+                yield from _decision(row, path, where, known, reviewer)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, RedVillmError):
             raise
@@ -199,7 +208,7 @@ def _annotated(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _decision(
-    row: object, where: str, known: Mapping[str, Line], reviewer: str
+    row: object, path: Path, where: str, known: Mapping[str, Line], reviewer: str
 ) -> Iterator[Decision]:
     """A row's decision, if it is one."""
     needed = ("id", "source", "target")
@@ -211,6 +220,8 @@ def _decision(
     status: Any = row.get("status") or ""
     line = known.get(row["id"])
     if not status:
+        if row["target"] == row.get("machine"):
+            return  # as it was exported
         if line is not None and row["target"] in (line.target or "", machine_text(line)):
             return
         status = "edited"
@@ -221,16 +232,17 @@ def _decision(
         **texts,
         status=status,
         reviewer=str(row.get("reviewer") or reviewer),
-        reviewed=_time(row.get("reviewed"), where),
+        reviewed=_time(row.get("reviewed"), path, where),
         where=where,
         replaces=str(row.get("replaces") or ""),
+        machine=None if row.get("machine") is None else str(row["machine"]),
     )
 
 
-def _time(text: str | None, where: str) -> str:
-    """As we write it; the time of the import where a row has none."""
+def _time(text: str | None, path: Path, where: str) -> str:
+    """As we write it; where a row has none, when its file was written, so that an old one is."""
     if not text:
-        return timestamp()
+        return timestamp(datetime.fromtimestamp(path.stat().st_mtime, UTC))
     try:
         when = datetime.fromisoformat(text)
     except (ValueError, TypeError) as error:

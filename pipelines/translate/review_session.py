@@ -14,9 +14,17 @@ from typing import Any
 
 from features.errors import RedVillmError
 from pipelines.translate.checks import Flag
-from pipelines.translate.decisions import DECIDED, VERDICTS, Decision, decide, merge, timestamp
+from pipelines.translate.decisions import (
+    DECIDED,
+    VERDICTS,
+    Decision,
+    decide,
+    machine_text,
+    merge,
+    timestamp,
+)
 from pipelines.translate.lines import Line
-from pipelines.translate.review_forms import read_decisions
+from pipelines.translate.review_log import read_log
 
 SLICE = 50
 """Lines that the page gets at a time."""
@@ -38,7 +46,7 @@ class Session:
     ) -> None:
         self._log = log.open("a+b", buffering=0)
         try:
-            past = self._past(lines, log)
+            past, self.set_aside = self._past(lines, log)
             self.lines = merge(lines, past).lines
         except RedVillmError:
             self.close()
@@ -102,6 +110,7 @@ class Session:
                 reviewed=timestamp(),
                 where="the page",
                 replaces=line.reviewed,
+                machine=machine_text(line) or "",
             )
             new = decide(line, decision)
             self._append(decision)
@@ -113,7 +122,7 @@ class Session:
         """A line as it is now, and how far the review is."""
         return {"line": self._told(self._at[name]), **self._progress()}
 
-    def _past(self, lines: Sequence[Line], log: Path) -> list[Decision]:
+    def _past(self, lines: Sequence[Line], log: Path) -> tuple[list[Decision], int]:
         """Decisions of earlier sessions; the file is ours from now on."""
         try:
             fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,7 +131,7 @@ class Session:
             raise RedVillmError("another process reviews this", where=log, do=do) from error
         self._log.seek(0)
         self._log.truncate(self._log.read().rfind(b"\n") + 1)  # without the line that a kill tore
-        return read_decisions(log, lines)
+        return read_log(log, lines)
 
     def _told(self, at: int) -> dict[str, Any]:
         line = self.lines[at]
