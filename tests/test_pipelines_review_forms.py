@@ -33,6 +33,8 @@ HARD = (
     'say "a", b;c',
     "半\ud83d",
     "a\u2028b",
+    "\uff1d1",
+    "'\uff20",
 )
 LINES = [
     Line(f"{at}/answer", at, "answer", f"{text} source", "what?", text, "machine", "deepl")
@@ -118,7 +120,7 @@ def test_a_round_trip_gives_every_decision_and_nothing_else(tmp_path: Path, suff
             assert new.machine == old.target
         else:
             assert (new.target, new.machine) == (old.target, None)
-    assert merged.decided == 8
+    assert merged.decided == 9
     again = merge(merged.lines, read_decisions(path, merged.lines))
     assert again.lines == merged.lines
     assert again.changed == 0
@@ -131,7 +133,9 @@ def test_no_cell_is_a_formula_and_excel_knows_the_encoding(tmp_path: Path) -> No
     assert data.startswith(b"\xef\xbb\xbf")
     rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     cells = [cell for row in rows[1:] for cell in row]
-    assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@", "\t", "\r")]
+    assert not [
+        cell for cell in cells if cell[:1] in ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff20")
+    ]
     assert rows[1][rows[0].index("flags")] == "numbers: got 1, wanted 2"
 
 
@@ -250,11 +254,13 @@ def test_a_line_that_a_kill_tore_was_never_there(tmp_path: Path) -> None:
         read_decisions(path, LINES)
 
 
-@pytest.mark.parametrize("text", ["[1]", '[{"id": 3}]', '{"a": 1}', "[", '[{"annotations": [{}]}]'])
+@pytest.mark.parametrize(
+    "text", ["[1]", '[{"data": {}}]', '{"a": 1}', "[", '[{"annotations": [{}]}]']
+)
 def test_what_is_not_label_studios_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "export.json"
     path.write_text(text, encoding="utf-8")
-    if text == '[{"id": 3}]':
+    if text == '[{"data": {}}]':
         assert read_decisions(path, LINES) == []  # a task that nobody looked at
         return
     with pytest.raises(RedVillmError, match=r"export\.json"):
@@ -314,3 +320,48 @@ def test_all_conflicts_are_told_at_once(tmp_path: Path) -> None:
     other = {"status": "edited", "target": "好", "reviewer": "Bo"}
     with pytest.raises(RedVillmError, match=r"about 3 lines.*0/answer.*1/answer.*2/answer"):
         decided(tmp_path, *({"id": n, "source": s, **other} for n, s in names), lines=lines)
+
+
+def test_a_torn_last_row_is_nothing_in_the_pages_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "back.jsonl"
+    path.write_text('{"id": "0/answer", "sou', encoding="utf-8")
+    with pytest.raises(RedVillmError, match=r"not valid JSON.*line 1"):
+        read_decisions(path, LINES)
+
+
+def test_json_min_is_refused_and_an_annotation_of_nothing_is_no_decision(tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    data = {"line": "0/answer", "source": "=1+1 source"}
+    path.write_text(json.dumps([{"id": 5, "annotator": 1, **data, "target": "x"}]))
+    with pytest.raises(RedVillmError, match=r"task 5.*not as JSON-MIN"):
+        read_decisions(path, LINES)
+    cleared = annotation("x", 1) | {"result": []}
+    path.write_text(
+        json.dumps([{"id": 5, "data": data, "annotations": [cleared, annotation("two", 2)]}])
+    )
+    assert [found.target for found in read_decisions(path, LINES)] == ["two"]
+
+
+def test_what_a_spreadsheet_changes_by_itself_is_no_decision(tmp_path: Path) -> None:
+    path = tmp_path / "review.csv"
+    lines = [
+        replace(line, target=target) for line, target in zip(LINES, ("2-3", "真"), strict=False)
+    ]
+    export_lines(path, lines, {})
+
+    def excel(row: dict[str, Any]) -> None:
+        row["target"] = "2月3日" if row["id"] == "0/answer" else f"{row['target']} "
+        if row["id"] == "1/answer":
+            row |= {"status": " Accepted", "reviewer": "Ann"}
+
+    edit_csv(path, excel)
+    (found,) = merge(lines, read_decisions(path, lines)).lines[1:]
+    assert (found.target, found.status) == ("真", "accepted")
+    assert merge(lines, read_decisions(path, lines)).decided == 1
+
+
+def test_a_file_in_another_encoding_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "review.csv"
+    path.write_bytes("id,source,target,status\n0/answer,a,你好,edited\n".encode("gbk"))
+    with pytest.raises(RedVillmError, match="save it as CSV UTF-8"):
+        read_decisions(path, LINES)

@@ -9,7 +9,8 @@ suffix           file
 `.json`          Label Studio's tasks out, its export with annotations back.
 ================ ================================================================================
 
-In the first two a row without a status is an edit if its target was changed, else no decision.
+A row without a status is no decision in a table, for spreadsheets change cells by themselves (`2-3`
+becomes a day); in JSONL it is an edit if its target was changed.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ LABELLING = """\
 """
 """Label Studio's labelling configuration: an annotation that is submitted accepts the text as it
 stands then, or rejects it where that is ticked; a task that is skipped is no decision."""
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_FORMULA = re.compile("'*[=+\\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 
 _SHOWN = ("field", "source", "context", "target", "flags", "machine")
 """What of a row becomes a task of Label Studio."""
@@ -141,8 +142,8 @@ def _read_jsonl(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterato
         try:
             record = json.loads(row)
         except ValueError as error:
-            if number == len(rows):
-                continue  # torn by a kill, so it was never there
+            if number == len(rows) and path.name.endswith("decisions.jsonl"):
+                continue  # the page's, torn by a kill: it was never there
             raise RedVillmError("not valid JSON", where=where, got=error) from error
         yield from _decision(record, path, where, known, reviewer)
 
@@ -159,6 +160,8 @@ def _read_csv(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterator[
             # A cell that is as we wrote it is our text, whatever its line ends and half characters
             cells = {_cell(text): text for text in ours if text is not None}
             plain = {name: cells.get(text, _uncell(text)) for name, text in row.items() if name}
+            if not (plain.get("status") or "").strip():
+                continue
             yield from _decision(plain, path, where, known, reviewer)
     except (csv.Error, AttributeError) as error:
         where = f"{path}, line {reader.line_num}"
@@ -170,9 +173,12 @@ def _read_tasks(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterato
         tasks = json.loads(_text(path))
         for at, task in enumerate(tasks):
             where = f"{path}, task {task.get('id', at)}"
+            if "annotations" not in task and "data" not in task:
+                do = "export as JSON, not as JSON-MIN"
+                raise RedVillmError("not Label Studio's tasks", where=where, do=do)
             for annotation in task.get("annotations") or ():
-                if annotation.get("was_cancelled"):
-                    continue
+                if annotation.get("was_cancelled") or not annotation["result"]:
+                    continue  # skipped, or submitted with everything taken out
                 person = annotation.get("completed_by")
                 if isinstance(person, dict):
                     person = person.get("email") or person.get("id")
@@ -217,21 +223,24 @@ def _decision(
         texts = {name: row[name] for name in needed if isinstance(row.get(name), str)}
     if not isinstance(row, dict) or len(texts) < len(needed):
         raise RedVillmError("not a row of ours", where=where, wanted=f"texts {', '.join(needed)}")
-    status: Any = row.get("status") or ""
+    status = str(row.get("status") or "").strip().lower()
     line = known.get(row["id"])
+    ours = [row.get("machine"), *((line.target or "", machine_text(line)) if line else ())]
+    plain = texts["target"].strip()
+    same = next((text for text in ours if text is not None and text.strip() == plain), None)
     if not status:
-        if row["target"] == row.get("machine"):
+        if same is not None:
             return  # as it was exported
-        if line is not None and row["target"] in (line.target or "", machine_text(line)):
-            return
         status = "edited"
-    if status not in VERDICTS:
-        do = did_you_mean(str(status), VERDICTS)
+    texts["target"] = texts["target"] if same is None else same
+    verdict = next((known for known in VERDICTS if known == status), None)
+    if verdict is None:
+        do = did_you_mean(status, VERDICTS)
         raise RedVillmError("no such status", where=where, got=status, do=do)
     yield Decision(
         **texts,
-        status=status,
-        reviewer=str(row.get("reviewer") or reviewer),
+        status=verdict,
+        reviewer=str(row.get("reviewer") or reviewer).strip(),
         reviewed=_time(row.get("reviewed"), path, where),
         where=where,
         replaces=str(row.get("replaces") or ""),
@@ -253,7 +262,10 @@ def _time(text: str | None, path: Path, where: str) -> str:
 def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        do = "save it as CSV UTF-8"
+        raise RedVillmError("not UTF-8", where=path, got=error, do=do) from error
+    except OSError as error:
         raise RedVillmError("cannot read decisions", where=path, got=error) from error
 
 
