@@ -157,7 +157,7 @@ def test_finish_writes_videoinstruct_that_our_reader_reads_with_provenance(
     }
     record = read_translation(world.out)
     assert record is not None
-    assert (record.lines, record.reviewed, record.failed) == (20, 3, 1)
+    assert (record.lines, record.reviewed, record.failed) == (18, 3, 0)  # of the rows in it
     before = world.out.read_bytes()
     assert review("finish", world.lines, world.source) == 0
     assert world.out.read_bytes() == before
@@ -413,3 +413,46 @@ def test_imports_at_once_lose_no_decision(
     with ThreadPoolExecutor() as pool:
         list(pool.map(run_import, imports))
     assert [line.reviewer for line in read_lines(world.lines)[:2]] == ["R0", "R1"]
+
+
+FORMS: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "videoinstruct": ("f.json", [{"q": "q", "a": "a", "video_id": "v"}] * 4),
+    "vcgbench": ("f.json", [{"Q": "q", "A": "a", "video_name": "v"}] * 4),
+    "consistency": ("f.json", [{"Q1": "q", "Q2": "r", "A": "a", "video_name": "v"}] * 4),
+    "msvd": ("f.json", [{"question": "q", "answer": "a", "video_id": "v"}] * 4),
+    "tgif": ("f.csv", [{"gif_name": "v", "question": "q", "answer": "a", "type": "0"}] * 4),
+    "jsonl": ("f.jsonl", [{"video": "v", "question": "q", "answer": "a"}] * 4),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_ids_stay_where_a_row_is_left_out(tmp_path: Path, form: Any) -> None:
+    name, rows = FORMS[form]
+    source, out = tmp_path / name, tmp_path / f"out_{name}"
+    text = json.dumps(rows)
+    if form == "tgif":
+        text = "".join("\t".join(cells) + "\n" for cells in (rows[0], *(r.values() for r in rows)))
+    elif form == "jsonl":
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    source.write_text(text, encoding="utf-8")
+    lines = translated(read_document(source, form), out)
+    first = 1 if form == "jsonl" else 0
+    decide(World(source, out, lines), **{f"_{first + 1}_answer": "rejected"})
+    assert review("finish", lines, source) == 0
+    ids = [sample.sample_id for sample in load_annotations(SplitConfig(form, source))]
+    left = load_annotations(SplitConfig(form, out))
+    assert [sample.sample_id for sample in left] == [ids[0], *ids[2:]]
+    again = read_document(out, form)  # and so they do when it is translated once more
+    again.write({text.id: "x" for text in again.texts}, tmp_path / f"more_{name}")
+    found = load_annotations(SplitConfig(form, tmp_path / f"more_{name}"))
+    assert [sample.sample_id for sample in found] == [ids[0], *ids[2:]]
+
+
+@pytest.mark.parametrize("said", [[0, 0], [0, None], [0, "x"], [0, -1]])
+def test_row_numbers_that_cannot_be_are_refused(tmp_path: Path, said: list[Any]) -> None:
+    row = {"Q": "q", "A": "a", "video_name": "v"}
+    file = tmp_path / "f.json"
+    rows = [row | ({} if n is None else {"source_row": n}) for n in said]
+    file.write_text(json.dumps(rows), encoding="utf-8")
+    with pytest.raises(RedVillmError, match="row"):
+        load_annotations(SplitConfig("vcgbench", file))
