@@ -6,7 +6,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,6 @@ from features.translation import Translation, read_translation
 from pipelines.stages import Stage, console
 from pipelines.translate.files import Form
 from pipelines.translate.lines import beside
-
-PATIENCE_S = 60.0
-"""How long to wait for another process that writes lines in the same folder."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +146,9 @@ def run_import(options: ImportOptions) -> None:
     from pipelines.translate.decisions import merge
     from pipelines.translate.lines import read_lines, write_lines
     from pipelines.translate.review_forms import read_decisions
+    from pipelines.translate.review_log import alone
 
-    with _only_one(options.lines):
+    with alone(options.lines):
         before, lines = read_lines(options.lines), _read(options.lines)
         merged = merge(lines, read_decisions(options.decisions, lines, options.reviewer))
         write_lines(options.lines, merged.lines)
@@ -178,8 +176,13 @@ def run_rate(options: RateOptions) -> None:
     table = Table("check", "edited or rejected, of reviewed lines with its flag")
     for check, share in rate.checks.items():
         table.add_row(check, _share(share))
-    table.add_row("no flag at all", _share(rate.missed))
+    table.add_row("any flag", _share(rate.flagged))
+    table.add_row("no flag at all", _share(rate.unflagged))
     console.print(table)
+    if rate.changed is not None:
+        missed = "none" if rate.missed is None else f"{100 * rate.missed:.1f} %"
+        of_file = f"{100 * rate.changed:.1f} % of the whole file"
+        _print(f"people would change {of_file}; of these {missed} have no flag")
     scores = [f"{x:.1f}" if x is not None else "none" for x in (rate.chrf, rate.ter)]
     _print(
         f"{rate.reviewed:,} of {rate.lines:,} lines reviewed; chrF {scores[0]}, TER {scores[1]} %"
@@ -192,10 +195,11 @@ def run_finish(options: FinishOptions) -> None:
     from pipelines.translate.files import read_document
     from pipelines.translate.lines import write_lines
     from pipelines.translate.review_finish import finish
+    from pipelines.translate.review_log import alone
 
     document = read_document(options.source, options.form, options.answers)
     out = beside(options.lines, "")
-    with _only_one(options.lines):
+    with alone(options.lines):
         lines = _read(options.lines)
         done = finish(document, lines, out, options.target_answers, options.failed)
         write_lines(options.lines, lines)  # translated again, the file keeps what people said
@@ -237,13 +241,6 @@ def _tell_set_aside(path: Path, count: int) -> None:
         _print(f"{log_path(path)}: {count:,} decisions about texts of an earlier translation left")
 
 
-def _only_one(path: Path) -> AbstractContextManager[None]:
-    """Nobody else writes lines meanwhile."""
-    from features.durable import only_one
-
-    return only_one(path.parent, "brings decisions into lines here", PATIENCE_S)
-
-
 def _record(lines: Path) -> Translation:
     record = read_translation(beside(lines, ""))
     if record is None:
@@ -276,8 +273,10 @@ def _machine_flags(
 def _share(share: Any) -> str:
     if not share.of:
         return "none"
-    bounds = f"[{100 * share.low:.1f}, {100 * share.high:.1f}]"
-    return f"{share.count:,} of {share.of:,}: {100 * share.count / share.of:.1f} % {bounds}"
+    told = f"{share.count:,} of {share.of:,}: {100 * share.count / share.of:.1f} %"
+    if share.low is None:
+        return told
+    return f"{told} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
 def _plain(text: str) -> str:

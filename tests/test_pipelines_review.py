@@ -239,7 +239,13 @@ def test_rate_counts_what_people_did(world: World, capsys: pytest.CaptureFixture
     assert rate["reviewers"]["Ann"]["edited"]["count"] == 2
     assert (rate["checks"]["empty"]["count"], rate["checks"]["empty"]["of"]) == (1, 1)
     assert (rate["checks"]["length"]["count"], rate["checks"]["length"]["of"]) == (1, 2)
-    assert (rate["missed"]["count"], rate["missed"]["of"]) == (1, 2)
+    assert (rate["flagged"]["count"], rate["flagged"]["of"]) == (2, 3)
+    assert (rate["unflagged"]["count"], rate["unflagged"]["of"]) == (1, 2)
+    assert rate["statuses"]["edited"]["low"] is None  # of a mixture
+    # 3 lines have flags and 17 have none: 3 · 2/3 = 2 and 17 · 1/2 = 8.5 would be changed
+    assert rate["changed"] == pytest.approx(10.5 / 20)
+    assert rate["missed"] == pytest.approx(8.5 / 10.5)
+    assert "people would change 52.5 % of the whole file; of these 81.0 % have no flag" in told
     assert 0 < rate["chrf"] < 100
     assert "asian:yes" in rate["signatures"][1]
 
@@ -269,6 +275,8 @@ def test_edit_rates_are_those_worked_out_by_hand() -> None:
     # chrF of "ab" for "ac": of the character n-grams 1 of 2 unigrams is right, the bigram is not;
     # both orders count, with precision = recall: the mean of 1/2 and 0
     assert edit_rate([edited("ac", "ab", 0)], {}, "zh-en").chrf == pytest.approx(25)
+    case = [edited("A cat sat", "a cat sat", 0)]  # of three words one has another case
+    assert edit_rate(case, {}, "zh-en").ter == pytest.approx(100 * 1 / 3)
     same = edit_rate([edited("好的", "好的", 0)], {}, "en-zh")
     assert (same.chrf, same.ter) == (pytest.approx(100), 0)
 
@@ -290,7 +298,7 @@ def test_rates_go_by_what_the_machine_said() -> None:
     assert (rate.checks["numbers"].count, rate.checks["numbers"].of) == (1, 1)
     assert rate.checks["length"].of == 0
     assert rate.checks["length"].low is None
-    assert (rate.missed.count, rate.missed.of) == (1, 1)
+    assert (rate.unflagged.count, rate.unflagged.of) == (1, 1)
 
 
 @pytest.mark.parametrize(("count", "of"), [(0, 7), (3, 10), (80, 80)])

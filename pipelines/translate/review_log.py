@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from features.durable import only_one
 from pipelines.translate.decisions import Decision, holds, merge
 from pipelines.translate.lines import Line, beside, read_lines
 from pipelines.translate.review_forms import read_decisions
+
+PATIENCE_S = 60.0
+"""How long to wait for another process that writes lines in the same folder."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,11 @@ class Reviewed:
 def log_path(lines: Path) -> Path:
     """Where the page keeps decisions: beside the lines."""
     return beside(lines, "decisions.jsonl")
+
+
+def alone(path: Path) -> AbstractContextManager[None]:
+    """Nobody else brings decisions into lines of this folder meanwhile."""
+    return only_one(path.parent, "brings decisions into lines here", PATIENCE_S)
 
 
 def read_reviewed(path: Path) -> Reviewed:
