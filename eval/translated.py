@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from features.translation import Translation, read_translation
 
 FAILED = "translation failed"
 """Code of an answer that has no translation; a rejected one is not in the file at all."""
+NOT_ASKED = "not asked"
+"""Code of a question whose translation was left out, so that nobody could answer it."""
 _TRANSLATED = ("pred", "pred2", "lost")
 _DECODED = ("finish_reason", "finish_reason2", "num_tokens", "num_tokens2")
 _Rows = dict[str, dict[str, Any]]
@@ -40,6 +43,8 @@ class TranslatedSummary:
     translated: int
     failed: int
     """Lost here, with the code `translation failed`."""
+    not_asked: int
+    """Lost here, with the code `not asked`."""
 
 
 def add_translated(
@@ -48,7 +53,8 @@ def add_translated(
     """Make `<run>/eval/<dataset>/<split>.zh-en` of answers and their translations.
 
     Joined by sample id alone, which translating annotations leaves as it is. The folder can be
-    judged and reported like any other. Made again, as after a review, it takes the new texts, and
+    judged and reported like any other. A question that was left out of the other language, and so
+    was never asked, is lost. Made again, as after a review, it takes the new texts, and
     what was said of the old ones counts no more.
 
     Args:
@@ -60,8 +66,8 @@ def add_translated(
 
     Raises:
         RedVillmError: the file has no record of a translation, or is of other answers, or has
-            answers in it that were not translated; or other questions were asked than these, or
-            these very ones, in whose language the answers are no more.
+            answers in it that were not translated; or questions were asked that are not of these,
+            or these very ones, in whose language the answers are no more, or not all are answered.
     """
     record, meta = _record_of(file), read_meta(folder)
     if route := route_of(meta):
@@ -73,7 +79,10 @@ def add_translated(
     texts = {row["sample_id"]: row for row in read_rows(file)}
     _check_same_questions(rows, samples, folder, dataset.name)
     _check_same_answers(rows, texts, file, folder)
-    joined = [_joined(s, rows[s.sample_id], texts.get(s.sample_id)) for s in samples]
+    if len(rows) < meta.get("questions", 0):
+        got = f"{len(rows):,} answers to {meta['questions']:,} questions"
+        raise RedVillmError("not all questions are answered", where=folder, got=got)
+    joined = [_joined(s, rows.get(s.sample_id), texts.get(s.sample_id)) for s in samples]
     lost = [rows[row["sample_id"]] for row in joined if row["lost"] == FAILED]
     missing = sum(bool(row[name]) for row in lost for name in ("pred", "pred2"))
     if missing < record.failed:
@@ -96,7 +105,8 @@ def add_translated(
     replace_json(target / META, meta | facts, "predictions-meta")
     lines = "".join(to_line(row) for row in joined)
     replace_file(target / PREDICTIONS, lines.encode(errors="backslashreplace"), "predictions")
-    return TranslatedSummary(target, sum(row["lost"] is None for row in joined), len(lost))
+    counts = Counter(row["lost"] for row in joined)
+    return TranslatedSummary(target, counts[None], counts[FAILED], counts[NOT_ASKED])
 
 
 def _record_of(file: Path) -> Translation:
@@ -112,15 +122,17 @@ def _check_same_questions(
     rows: _Rows, samples: Sequence[QASample], folder: Path, name: str
 ) -> None:
     asked = {sample.sample_id: sample for sample in samples}
-    alone = {f"answered, and not in {name}": set(rows) - set(asked)}
-    alone |= {f"in {name}, and not answered": set(asked) - set(rows)}
-    alone["about another video"] = {
+    other = {
         key
         for key in set(rows) & set(asked)
         if rows[key]["video_id"] != asked[key].video_id
         or (rows[key]["question2"] is None) != (asked[key].question2 is None)
     }
-    if any(alone.values()):
+    unknown = set(rows) - set(asked)
+    if unknown or other:
+        alone = {f"answered, and not in {name}": unknown}
+        alone |= {f"in {name}, and not answered": set(asked) - set(rows)}  # alone no fault
+        alone |= {"about another video": other}
         raise RedVillmError(
             "the answers are to other questions",
             where=folder,
@@ -146,9 +158,11 @@ def _untranslated(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _joined(
-    sample: QASample, ours: Mapping[str, Any], theirs: Mapping[str, Any] | None
+    sample: QASample, ours: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """The question and reference of one language with the translated answer to the other's."""
+    if ours is None:
+        return prediction_row(sample, None, None, NOT_ASKED)
     said = ours["pred"], ours["pred2"]
     texts = (theirs["pred"], theirs["pred2"]) if theirs else (None, None)
     lost = ours["lost"]

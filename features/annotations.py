@@ -26,9 +26,10 @@ format          file
 =============== ==================================================================================
 
 A sample's id is the file's own where there is one (`question_id`, `id`), else `<video id>:<row>`,
-rows counted from 0 (the lines of `jsonl` from 1). `id_prefix` is put before every video name, with
-`msvd` before numbers only. Types stay the strings of the file; the recipe's
-`type_names` say what its numbers mean.
+rows counted from 0 (the lines of `jsonl` from 1). Where a translation left rows out, the others say
+as `source_row` which they were, and that counts: ids stay. `id_prefix` is put before every video
+name, with `msvd` before numbers only. Types stay the strings of the file; the recipe's `type_names`
+say what its numbers mean.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -49,6 +50,8 @@ from features.spec import record_digest
 
 TGIF_COLUMNS = ("gif_name", "question", "answer", "type", "vid_id", "key", "description")
 NO_QUESTIONS = "no questions in the file"
+SOURCE_ROW = "source_row"
+"""Field of the row's number in the file that it was translated from, where rows were left out."""
 OWN_FIELDS = frozenset({"video", "question", "answer", "id", "type", "split"})
 
 
@@ -156,7 +159,7 @@ def _json_rows(path: Path) -> list[Row]:
     if not isinstance(records, list):
         got = type(records).__name__
         raise AnnotationError("not an annotation file", where=path, got=got, wanted="a JSON list")
-    return [_as_row(path, number, record) for number, record in enumerate(records)]
+    return _as_numbered([_as_row(path, number, record) for number, record in enumerate(records)])
 
 
 def _jsonl_rows(path: Path) -> list[Row]:
@@ -190,7 +193,23 @@ def _tsv_rows(path: Path) -> list[Row]:
     for row in rows:  # a stray quote or tab would shift columns or swallow rows
         if None in row.fields or any("\n" in str(row.fields[name]) for name in needed):
             raise row.error("a row with the wrong number of columns", "question")
-    return rows
+    return _as_numbered(rows)
+
+
+def _as_numbered(rows: list[Row]) -> list[Row]:
+    """Rows with the numbers that they say, if any."""
+    if not any(SOURCE_ROW in row.fields for row in rows):
+        return rows
+    numbered = []
+    for row in rows:
+        said = str(row.fields.get(SOURCE_ROW))
+        if not (said.isascii() and said.isdecimal()):
+            raise row.error("not the number of a row, which some others have", SOURCE_ROW, said)
+        numbered.append(replace(row, number=int(said)))
+    repeated = _repeated([str(row.number) for row in numbered])
+    if repeated:
+        raise AnnotationError("row numbers repeat", where=rows[0].path, got=few(repeated))
+    return numbered
 
 
 def _as_row(path: Path, number: int, record: object) -> Row:

@@ -30,11 +30,12 @@ class Translation:
     digest: str
     """sha256 of everything about the translator that can change its texts."""
     lines: int
-    """Texts that were translated."""
+    """Texts of the file that were to be translated, without those of rows that were left out after
+    a review."""
     reviewed: int = 0
     """Of these, accepted or edited by a person."""
     failed: int = 0
-    """Of these, left without a translation."""
+    """Left without a translation."""
 
     @property
     def label(self) -> str:

@@ -19,6 +19,7 @@ from features.errors import RedVillmError
 from features.translation import Translation, read_translation
 from pipelines.stages import Stage, console
 from pipelines.translate.files import Form
+from pipelines.translate.lines import beside
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class ImportOptions:
     lines: Path
     """<file>.lines.jsonl."""
     decisions: Path
-    """What came back: .jsonl (also the page's decisions), .csv, or Label Studio's export .json."""
+    """What came back: .jsonl, .csv, or Label Studio's export .json. The page's decisions are known
+    to every verb without it."""
     reviewer: str = ""
     """Whose word the rows are that name nobody."""
 
@@ -142,14 +144,16 @@ def run_export(options: ExportOptions) -> None:
 def run_import(options: ImportOptions) -> None:
     """`import`."""
     from pipelines.translate.decisions import merge
-    from pipelines.translate.lines import write_lines
+    from pipelines.translate.lines import read_lines, write_lines
     from pipelines.translate.review_forms import read_decisions
+    from pipelines.translate.review_log import alone
 
-    lines = _read(options.lines)
-    merged = merge(lines, read_decisions(options.decisions, lines, options.reviewer))
-    write_lines(options.lines, merged.lines)
-    changed = f"{merged.changed:,} of them changed"
-    _print(f"{options.lines}: decisions about {merged.decided:,} lines, {changed}")
+    with alone(options.lines):
+        before, lines = read_lines(options.lines), _read(options.lines)
+        merged = merge(lines, read_decisions(options.decisions, lines, options.reviewer))
+        write_lines(options.lines, merged.lines)
+    changed = sum(new != old for new, old in zip(merged.lines, before, strict=True))
+    _print(f"{options.lines}: decisions about {merged.decided:,} lines; {changed:,} lines changed")
 
 
 def run_rate(options: RateOptions) -> None:
@@ -172,8 +176,13 @@ def run_rate(options: RateOptions) -> None:
     table = Table("check", "edited or rejected, of reviewed lines with its flag")
     for check, share in rate.checks.items():
         table.add_row(check, _share(share))
-    table.add_row("no flag at all", _share(rate.missed))
+    table.add_row("any flag", _share(rate.flagged))
+    table.add_row("no flag at all", _share(rate.unflagged))
     console.print(table)
+    if rate.changed is not None:
+        missed = "none" if rate.missed is None else f"{100 * rate.missed:.1f} %"
+        of_file = f"{100 * rate.changed:.1f} % of the whole file"
+        _print(f"people would change {of_file}; of these {missed} have no flag")
     scores = [f"{x:.1f}" if x is not None else "none" for x in (rate.chrf, rate.ter)]
     _print(
         f"{rate.reviewed:,} of {rate.lines:,} lines reviewed; chrF {scores[0]}, TER {scores[1]} %"
@@ -184,11 +193,16 @@ def run_rate(options: RateOptions) -> None:
 def run_finish(options: FinishOptions) -> None:
     """`finish`."""
     from pipelines.translate.files import read_document
+    from pipelines.translate.lines import write_lines
     from pipelines.translate.review_finish import finish
+    from pipelines.translate.review_log import alone
 
     document = read_document(options.source, options.form, options.answers)
-    lines, out = _read(options.lines), beside(options.lines, "")
-    done = finish(document, lines, out, options.target_answers, options.failed)
+    out = beside(options.lines, "")
+    with alone(options.lines):
+        lines = _read(options.lines)
+        done = finish(document, lines, out, options.target_answers, options.failed)
+        write_lines(options.lines, lines)  # translated again, the file keeps what people said
     left = f"{done.left_out:,} left out with lines that failed or were rejected"
     _print(f"{out}: {done.rows - done.left_out:,} of {done.rows:,} rows, {left}")
     _print(done.record.label)
@@ -196,36 +210,35 @@ def run_finish(options: FinishOptions) -> None:
 
 def run_serve(options: ServeOptions) -> None:
     """`serve`: until Ctrl-C."""
+    from pipelines.translate.lines import read_lines
     from pipelines.translate.review_page import ReviewServer
     from pipelines.translate.review_session import Session
 
-    lines = _read(options.lines)
+    lines = read_lines(options.lines)
     flags = _machine_flags(options.lines, lines, options.glossary)
     log = beside(options.lines, "decisions.jsonl")
     session = Session(lines, flags, log, options.reviewer)
+    _tell_set_aside(options.lines, session.set_aside)
     name, direction = beside(options.lines, "").name, _record(options.lines).direction
     with closing(session), ReviewServer(session, name, direction, options.port) as server:
         _print(f"{server.address}\nCtrl-C ends the review; decisions are kept in {log}")
         server.serve_forever()
 
 
-def beside(lines: Path, ending: str) -> Path:
-    """`<file>.<ending>` of `<file>.lines.jsonl`, or the file itself.
-
-    Raises:
-        RedVillmError: not a file of lines.
-    """
-    name = lines.name.removesuffix(".lines.jsonl")
-    if name == lines.name:
-        raise RedVillmError("not a file of lines", where=lines, wanted="<file>.lines.jsonl")
-    return lines.with_name(f"{name}.{ending}" if ending else name)
-
-
 def _read(path: Path) -> list[Any]:
-    from pipelines.translate.lines import read_lines
+    """Lines with what people decided on the page, imported or not."""
+    from pipelines.translate.review_log import read_reviewed
 
-    beside(path, "")
-    return read_lines(path)
+    found = read_reviewed(path)
+    _tell_set_aside(path, found.set_aside)
+    return found.lines
+
+
+def _tell_set_aside(path: Path, count: int) -> None:
+    from pipelines.translate.review_log import log_path
+
+    if count:
+        _print(f"{log_path(path)}: {count:,} decisions about texts of an earlier translation left")
 
 
 def _record(lines: Path) -> Translation:
@@ -260,8 +273,10 @@ def _machine_flags(
 def _share(share: Any) -> str:
     if not share.of:
         return "none"
-    bounds = f"[{100 * share.low:.1f}, {100 * share.high:.1f}]"
-    return f"{share.count:,} of {share.of:,}: {100 * share.count / share.of:.1f} % {bounds}"
+    told = f"{share.count:,} of {share.of:,}: {100 * share.count / share.of:.1f} %"
+    if share.low is None:
+        return told
+    return f"{told} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
 def _plain(text: str) -> str:

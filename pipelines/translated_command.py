@@ -36,6 +36,7 @@ def run_translated(options: TranslatedOptions) -> None:
     done = add_translated(options.folder, options.file, samples, dataset, split)
     text = (
         f"{done.folder}: {done.translated:,} answers; {done.failed:,} have no translation and are "
-        f"lost\nto judge them: python -m pipelines judge {done.folder}"
+        f"lost; {done.not_asked:,} were not asked\n"
+        f"to judge them: python -m pipelines judge {done.folder}"
     )
     console.print(text, highlight=False, markup=False)

@@ -83,7 +83,7 @@ Change = Callable[[list[dict[str, Any]]], object]
 def translate(folder: Path, change: Change = list, record: Translation | None = SAID) -> Path:
     """The answers' file with English texts, as the translator writes it."""
     rows = read_predictions(folder)
-    for row, text in zip(rows, WRITTEN, strict=True):
+    for row, text in zip(rows, WRITTEN, strict=False):
         row["pred"] = text
     change(rows)
     file = Path("translated.jsonl")
@@ -247,6 +247,25 @@ def test_the_folder_may_be_where_one_stands(folder: Path, monkeypatch: pytest.Mo
     done = add_translated(Path(), file, ENGLISH, dataset, "test")
     assert done.folder.resolve() == wanted
     assert (done.translated, done.failed) == (4, 0)
+
+
+def test_a_question_that_was_left_out_is_lost_and_the_rest_is_judged(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = read_predictions(folder)
+    del rows[1]
+    (folder / PREDICTIONS).write_text("".join(map(to_line, rows)), encoding="utf-8")
+    file = translate(folder, lambda kept: kept[1].update(pred="a bird"))
+    told = refused(capsys, folder, file)
+    assert "not all questions are answered" in told  # for five were asked
+    meta = json.loads((folder / META).read_text())
+    (folder / META).write_text(json.dumps(meta | {"questions": 4}))
+    assert run(folder, file) == 0
+    assert "1 were not asked" in " ".join(capsys.readouterr().out.split())
+    found = read_predictions(english(folder))
+    assert [row["sample_id"] for row in found] == ["q0", "q1", "q2", "q3", "q4"]
+    assert (found[1]["lost"], found[1]["pred"], found[2]["pred"]) == ("not asked", None, "a bird")
+    assert read_meta(english(folder))["questions"] == 5
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,6 +33,8 @@ HARD = (
     'say "a", b;c',
     "半\ud83d",
     "a\u2028b",
+    "\uff1d1",
+    "'\uff20",
 )
 LINES = [
     Line(f"{at}/answer", at, "answer", f"{text} source", "what?", text, "machine", "deepl")
@@ -117,7 +120,7 @@ def test_a_round_trip_gives_every_decision_and_nothing_else(tmp_path: Path, suff
             assert new.machine == old.target
         else:
             assert (new.target, new.machine) == (old.target, None)
-    assert merged.decided == 8
+    assert merged.decided == 9
     again = merge(merged.lines, read_decisions(path, merged.lines))
     assert again.lines == merged.lines
     assert again.changed == 0
@@ -130,7 +133,9 @@ def test_no_cell_is_a_formula_and_excel_knows_the_encoding(tmp_path: Path) -> No
     assert data.startswith(b"\xef\xbb\xbf")
     rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     cells = [cell for row in rows[1:] for cell in row]
-    assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@", "\t", "\r")]
+    assert not [
+        cell for cell in cells if cell[:1] in ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff20")
+    ]
     assert rows[1][rows[0].index("flags")] == "numbers: got 1, wanted 2"
 
 
@@ -249,11 +254,13 @@ def test_a_line_that_a_kill_tore_was_never_there(tmp_path: Path) -> None:
         read_decisions(path, LINES)
 
 
-@pytest.mark.parametrize("text", ["[1]", '[{"id": 3}]', '{"a": 1}', "[", '[{"annotations": [{}]}]'])
+@pytest.mark.parametrize(
+    "text", ["[1]", '[{"data": {}}]', '{"a": 1}', "[", '[{"annotations": [{}]}]']
+)
 def test_what_is_not_label_studios_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "export.json"
     path.write_text(text, encoding="utf-8")
-    if text == '[{"id": 3}]':
+    if text == '[{"data": {}}]':
         assert read_decisions(path, LINES) == []  # a task that nobody looked at
         return
     with pytest.raises(RedVillmError, match=r"export\.json"):
@@ -284,3 +291,77 @@ def test_annotations_of_several_people_must_agree(tmp_path: Path) -> None:
     path.write_text(json.dumps([{"id": 5, "data": data, "annotations": other}]))
     with pytest.raises(RedVillmError, match=r"conflicts.*task 5.*edited by b@c.d"):
         merge(LINES, read_decisions(path, LINES))
+
+
+def test_a_file_again_changes_nothing_although_somebody_else_decided_since(tmp_path: Path) -> None:
+    t2, t3 = (f"2026-05-01T1{hour}:00:00.000000+00:00" for hour in (1, 2))
+    log = [{}, {"status": "machine", "reviewed": t2, "replaces": WHEN}]
+    assert decided(tmp_path, *log) == LINES
+    theirs = {"status": "edited", "target": "好", "reviewer": "Bo", "reviewed": t3}
+    lines = decided(tmp_path, theirs)
+    assert lines[1].reviewer == "Bo"
+    assert decided(tmp_path, *log, lines=lines) == lines
+
+
+def test_a_row_without_a_time_is_as_old_as_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "some.jsonl"
+    lines = decided(tmp_path, {"status": "rejected"})
+    row = {"id": "1/answer", "source": "+49 source", "target": "x", "status": "edited"}
+    path.write_text(json.dumps(row | {"reviewer": "Ann"}) + "\n", encoding="utf-8")
+    os.utime(path, (1_000_000_000, 1_000_000_000))  # long before
+    assert merge(lines, read_decisions(path, lines)).lines == lines
+    found = merge(LINES, read_decisions(path, LINES)).lines
+    assert found[1].reviewed == "2001-09-09T01:46:40.000000+00:00"
+
+
+def test_all_conflicts_are_told_at_once(tmp_path: Path) -> None:
+    names = [(line.id, line.source) for line in LINES[:3]]
+    lines = decided(tmp_path, *({"id": n, "source": s, "status": "rejected"} for n, s in names))
+    other = {"status": "edited", "target": "好", "reviewer": "Bo"}
+    with pytest.raises(RedVillmError, match=r"about 3 lines.*0/answer.*1/answer.*2/answer"):
+        decided(tmp_path, *({"id": n, "source": s, **other} for n, s in names), lines=lines)
+
+
+def test_a_torn_last_row_is_nothing_in_the_pages_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "back.jsonl"
+    path.write_text('{"id": "0/answer", "sou', encoding="utf-8")
+    with pytest.raises(RedVillmError, match=r"not valid JSON.*line 1"):
+        read_decisions(path, LINES)
+
+
+def test_json_min_is_refused_and_an_annotation_of_nothing_is_no_decision(tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    data = {"line": "0/answer", "source": "=1+1 source"}
+    path.write_text(json.dumps([{"id": 5, "annotator": 1, **data, "target": "x"}]))
+    with pytest.raises(RedVillmError, match=r"task 5.*not as JSON-MIN"):
+        read_decisions(path, LINES)
+    cleared = annotation("x", 1) | {"result": []}
+    path.write_text(
+        json.dumps([{"id": 5, "data": data, "annotations": [cleared, annotation("two", 2)]}])
+    )
+    assert [found.target for found in read_decisions(path, LINES)] == ["two"]
+
+
+def test_what_a_spreadsheet_changes_by_itself_is_no_decision(tmp_path: Path) -> None:
+    path = tmp_path / "review.csv"
+    lines = [
+        replace(line, target=target) for line, target in zip(LINES, ("2-3", "真"), strict=False)
+    ]
+    export_lines(path, lines, {})
+
+    def excel(row: dict[str, Any]) -> None:
+        row["target"] = "2月3日" if row["id"] == "0/answer" else f"{row['target']} "
+        if row["id"] == "1/answer":
+            row |= {"status": " Accepted", "reviewer": "Ann"}
+
+    edit_csv(path, excel)
+    (found,) = merge(lines, read_decisions(path, lines)).lines[1:]
+    assert (found.target, found.status) == ("真", "accepted")
+    assert merge(lines, read_decisions(path, lines)).decided == 1
+
+
+def test_a_file_in_another_encoding_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "review.csv"
+    path.write_bytes("id,source,target,status\n0/answer,a,你好,edited\n".encode("gbk"))
+    with pytest.raises(RedVillmError, match="save it as CSV UTF-8"):
+        read_decisions(path, LINES)

@@ -153,7 +153,9 @@ def test_by_keyboard_alone_and_a_kill_loses_nothing(world: World, visit: Visit) 
     log.write_bytes(log.read_bytes() + b'{"id": "torn')
     with command(world) as (address, _):
         page, seen = visit(address)
-        at(page, "1/answer")  # where it stopped, and the name is known
+        expect(page.locator("#who-name")).to_have_value("Ann a")  # asked again: it may be another
+        page.keyboard.press("Enter")
+        at(page, "1/answer")  # where it stopped
         expect(page.locator("#progress")).to_have_text("3 of 20 reviewed; line 4 of 20")
         expect(page.locator("#reviewer")).to_have_text("Ann a")
         page.keyboard.press("f")
@@ -295,6 +297,116 @@ def test_two_tabs_lose_no_decision(world: World, visit: Visit, tmp_path: Path) -
     assert rows(log) == decisions
     with serving(read_lines(world.lines), log) as server:
         assert [line.status for line in server.session.lines[:2]] == ["rejected", "accepted"]
+
+
+def begin_edit(page: Page, text: str) -> None:
+    page.keyboard.press("e")
+    page.keyboard.press("Control+A")
+    page.keyboard.type(text)
+
+
+def test_what_is_typed_is_never_lost(world: World, visit: Visit, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    with serving(read_lines(world.lines), log) as server:
+        page, _ = visit(server.address)
+        at(page, "0/question")
+        begin_edit(page, "typed")
+        for key in ("j", "k", "f", "r", "u", "e"):
+            page.locator(f"[data-key={key}]").click()
+            expect(page.locator("#problem")).to_contain_text("Ctrl+Enter saves, Esc gives up")
+        page.locator("#rename").click()
+        page.locator("#who-name").fill("Bo")
+        page.keyboard.press("Enter")
+        expect(page.locator("#reviewer")).to_have_text("Bo")
+        expect(page.locator("#edit")).to_be_focused()
+        expect(page.locator("#edit")).to_have_value("typed")
+        page.locator("#edit").dispatch_event(
+            "keydown", {"key": "Escape", "keyCode": 229}
+        )  # of an input method
+        expect(page.locator("#edit")).to_be_visible()
+        left = "() => !window.dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+        assert page.evaluate(left)
+        assert rows(log) == []
+        page.locator("[data-key=a]").click()
+        at(page, "0/answer")
+        assert not page.evaluate(left)
+        begin_edit(page, "more")
+        page.locator("#save").click()
+        at(page, "1/question")
+        expect(page.locator("#save")).to_be_hidden()
+        page.keyboard.press("e")
+        page.locator("[data-key=j]").click()  # nothing was typed
+        at(page, "1/answer")
+        kept = [(line.target, line.status, line.reviewer) for line in server.session.lines[:2]]
+    assert kept == [("typed", "edited", "Bo"), ("more", "edited", "Bo")]
+
+
+def test_undo_gives_a_decision_back_to_whoever_made_it(
+    world: World, visit: Visit, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    with serving(read_lines(world.lines), log) as server:
+        first, _ = visit(server.address)
+        at(first, "0/question")
+        first.keyboard.press("u")  # nothing to undo
+        expect(first.locator("#problem")).to_contain_text("nothing was decided on this page")
+        first.keyboard.press("a")
+        at(first, "0/answer")
+        ours = server.session.lines[0]
+    with serving(read_lines(world.lines), log, "Bo") as server:
+        page, _ = visit(server.address)
+        at(page, "0/answer")
+        page.keyboard.press("k")
+        at(page, "0/question")
+        page.keyboard.press("u")  # nor is Ann's decision
+        page.keyboard.press("r")
+        at(page, "0/answer")
+        assert server.session.lines[0].reviewer == "Bo"
+        page.keyboard.press("u")
+        at(page, "0/question")
+        expect(page.locator("#status")).to_have_text("accepted by Ann")
+        assert server.session.lines[0] == ours
+        page.keyboard.press("a")  # accepted already: not said again
+        at(page, "0/answer")
+        assert len(rows(log)) == 3
+        invented = {"id": "0/answer", "status": "rejected", "reviewer": "Ann", "seen": ""}
+        invented |= {"target": "", "restores": "2026-05-01T10:00:00.000000+00:00"}
+        with pytest.raises(RedVillmError, match="no decision that was undone"):
+            server.session.decide(invented)
+    session = Session(read_lines(world.lines), FLAGS, log, "")
+    session.close()
+    assert session.lines[0] == ours
+
+
+def test_the_next_line_is_one_that_nobody_has_decided(
+    world: World, visit: Visit, tmp_path: Path
+) -> None:
+    with serving(read_lines(world.lines), tmp_path / "log.jsonl") as server:
+        (one, _), (two, _) = visit(server.address), visit(server.address)
+        at(one, "0/question")
+        at(two, "0/question")
+        one.keyboard.press("a")
+        at(one, "0/answer")
+        one.keyboard.press("a")
+        at(one, "1/question")
+        two.reload()
+        at(two, "1/question")  # where the review is, and not where the server began
+        one.keyboard.press("k")
+        at(one, "0/answer")
+        one.keyboard.press("r")
+        at(one, "1/question")
+        one.keyboard.press("j")
+        at(one, "1/answer")
+        one.keyboard.press("r")
+        at(one, "2/question")
+        two.keyboard.press("k")
+        at(two, "0/answer")
+        part = server.session.part(False, near=19, due=1)
+        assert part["at"] == 19
+        last = server.session.lines[19]
+        asked = {"id": last.id, "status": "rejected", "target": "", "reviewer": "A", "seen": ""}
+        server.session.decide(asked)
+        assert server.session.part(False, near=19, due=1)["at"] == 2
 
 
 def test_only_one_process_has_a_files_decisions(world: World, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +71,7 @@ def changed_number(one: Line, chance: random.Random) -> Line | None:
 
 def lost_name(one: Line, chance: random.Random) -> Line | None:
     source, target = with_name(one.source)
-    return replace(one, source=source, target=target.replace("Alice", "可可")) if target else None
+    return replace(one, source=source, target=target.replace("Alice ", "")) if target else None
 
 
 def with_name(source: str) -> tuple[str, str]:
@@ -84,7 +84,7 @@ def with_name(source: str) -> tuple[str, str]:
 
 
 def changed_token(one: Line, chance: random.Random) -> Line | None:
-    there = [token for token in KEPT if token in one.source]
+    there = [token for token in KEPT if token in one.source and "\n" not in token]
     if not there:
         return None
     token = chance.choice(there)
@@ -112,6 +112,20 @@ def loop(one: Line, chance: random.Random) -> Line | None:
     return replace(one, target=f"{one.target}{'好看' * 7}") if long else None
 
 
+def chatter(one: Line, chance: random.Random) -> Line | None:
+    long = len(words(one.source)) > 10
+    said = chance.choice(("好的，", "以下是翻译：", "译文翻译如下："))
+    return replace(one, target=f"{said}{one.target}") if long else None
+
+
+def line_break(one: Line, chance: random.Random) -> Line | None:
+    found = re.search("[一-龥](?=[一-龥])", one.target or "")
+    if found is None or TERM in words(one.source) or len(words(one.source)) <= 10:
+        return None
+    target = one.target or ""
+    return replace(one, target=f"{target[: found.end()]}\n{target[found.end() :]}")
+
+
 PLANTS: dict[str, Plant] = {
     "empty": empty,
     "numbers": changed_number,
@@ -123,6 +137,8 @@ PLANTS: dict[str, Plant] = {
     "tokens": changed_token,
     "brackets": unbalanced,
     "scripts": mixed,
+    "chatter": chatter,
+    "lines": line_break,
 }
 
 
@@ -157,18 +173,23 @@ def plant(lines: list[Line]) -> tuple[list[Line], dict[str, set[str]]]:
 def copy_targets(lines: list[Line], waiting: list[int]) -> set[str]:
     """Targets of other lines that have the same tokens and few words in common."""
     copied: set[str] = set()
-    first: dict[tuple[str, ...], int] = {}
+    kept: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for at in sorted(waiting):
         source = lines[at].source
         ours = set(words(source))
         if {TERM, "two"} & ours or not 5 <= len(words(source)) <= 9:
             continue
-        other = first.setdefault(tuple(sorted(TOKEN.findall(source))), at)
-        theirs = set(words(lines[other].source))
-        near = abs(len(source) - len(lines[other].source)) < 8
-        if other != at and near and len(ours & theirs) <= 1 and len(copied) < PLANTED:
-            lines[at] = replace(lines[at], target=lines[other].target)
-            copied.add(lines[at].id)
+        breaks = ("\n" * source.count("\n"),)
+        others = kept[(*breaks, *sorted(TOKEN.findall(source)))]
+        for other in others:
+            theirs = lines[other].source
+            near = abs(len(source) - len(theirs)) < 8
+            if near and len(ours & set(words(theirs))) <= 1 and len(copied) < PLANTED:
+                lines[at] = replace(lines[at], target=lines[other].target)
+                copied.add(lines[at].id)
+                break
+        else:
+            others.append(at)
     return copied
 
 
@@ -217,7 +238,31 @@ def test_the_other_way_nothing_fires_on_faultless_lines() -> None:
         ("en-zh", "The man rides a skateboard", "那个男人在玩skateboard", "untranslated"),
         ("en-zh", 'The sign says "please stop" there', "那里的牌子写着“please stop”", ""),
         ("en-zh", "The man in blue waves to John.", "穿蓝衣服的男人向John挥手。", ""),
-        ("en-zh", "The man in blue waves to John.", "穿蓝衣服的男人向约翰挥手。", "names"),
+        ("en-zh", "The man in blue waves to John.", "穿蓝衣服的男人向约翰挥手。", ""),
+        ("en-zh", "They stand by the Eiffel Tower.", "他们站在埃菲尔铁塔旁。", ""),
+        ("en-zh", "It is from the 1990s.", "这是20世纪90年代的。", ""),
+        ("en-zh", "It is from the 1990s.", "这是二十世纪九十年代的。", ""),
+        ("en-zh", "It is from the 1990s.", "这是20世纪80年代的。", "numbers"),
+        ("en-zh", "They fought in World War II there.", "他们在第二次世界大战中在那里战斗。", ""),
+        ("en-zh", "A trio sings", "三人组在唱歌", ""),
+        ("en-zh", "She fries half a dozen eggs", "她煎了六个鸡蛋", ""),
+        ("en-zh", "It is 50% off today", "今天五折", ""),
+        ("en-zh", "It is 50% off today", "今天15折", "numbers"),
+        ("en-zh", "Add 1/2 cup of milk", "加半杯牛奶", ""),
+        ("en-zh", "It has 10k views", "它有一万次观看", ""),
+        ("en-zh", "They hug each other", "两人互相拥抱", ""),
+        ("en-zh", "It takes half an hour", "需要30分钟", ""),
+        ("en-zh", "Dancing.", "Dancing.", "untranslated"),
+        ("en-zh", "Dancing.", "ダンス。", "untranslated"),
+        ("en-zh", "Dancing.", "Танцы.", "untranslated"),
+        ("en-zh", "A man is dancing.", "好的，以下是翻译：一个男人在跳舞。", "chatter"),
+        (
+            "zh-en",
+            "一个男人在跳舞。",
+            "Sure, here is the translation: a man is dancing.",
+            "chatter",
+        ),
+        ("en-zh", "He runs.\nShe walks.", "他跑步。她走路。", "lines"),
         ("en-zh", "The man runs 5 km in the park", "那个男人在公园里跑了5 km", ""),
         ("en-zh", "Look at <b>{name}</b> and %s", "看<b>{name}</b>和%s", ""),
         ("en-zh", "Look at <b>{name}</b> and %s", "看<b>{名字}</b>和%s", "tokens"),
@@ -285,6 +330,39 @@ def test_a_reason_says_what_was_got_and_wanted() -> None:
         "lost 12; got 21, wanted 12",
         "lost: {name}; got none, wanted {name}",
     ]
+
+
+def test_a_number_that_comes_less_often_is_not_called_lost() -> None:
+    flags = check_lines([line("He has 3 cats and 3 dogs.", "他有3只猫和狗。")], "en-zh", Terms({}))
+    (flag,) = flags["0/question"]
+    assert flag.reason == "3 not as often; got 3, wanted 3"
+
+
+def test_a_name_is_lost_where_other_lines_have_it_in_either_script() -> None:
+    pairs = [
+        ("They saw John in the park.", "他们在公园看见约翰。"),
+        ("They saw John in the house.", "他们在房子里看见约翰。"),
+        ("They saw John in the car.", "他们在车里看见他。"),
+        ("They saw John in the zoo.", "他们在动物园看见John。"),
+        ("They saw a park.", "他们看见公园。"),
+        ("They saw a house.", "他们看见房子。"),
+        ("They saw a car.", "他们看见汽车。"),
+        ("They saw a zoo.", "他们看见动物园。"),
+    ]
+    lines = [line(*pair, f"{at}/question") for at, pair in enumerate(pairs)]
+    flags = check_lines(lines, "en-zh", Terms({}))
+    assert {name: [flag.check for flag in found] for name, found in flags.items()} == {
+        "2/question": ["names"]
+    }
+    assert "John" in flags["2/question"][0].reason
+
+
+def test_one_question_in_two_contexts_may_be_translated_in_two_ways() -> None:
+    lines = [
+        replace(line("Right.", target, f"{at}/answer"), context=context)
+        for at, (context, target) in enumerate([("which side", "右边。"), ("is it so", "对。")] * 2)
+    ]
+    assert check_lines(lines, "en-zh", Terms({})) == {}
 
 
 def test_rejected_lines_are_not_checked_and_failed_ones_are_empty() -> None:

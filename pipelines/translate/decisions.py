@@ -1,8 +1,9 @@
 """What people decide about lines, and how it is brought into the file of lines.
 
-A decision holds for the text that was shown: a source that differs from ours is refused. Nobody's
-word is overruled by accident: a second, different decision counts only where it is the same
-person's and later, or where it names the one that it takes the place of. The rest is a conflict.
+A decision holds for the texts that were shown: a source or a translation by the machine that
+differs from ours is refused. Nobody's word is overruled by accident: a second, different decision
+counts only where it is the same person's and later, or where it names the one that it takes the
+place of. The rest is a conflict.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
-from features.errors import RedVillmError
+from features.errors import RedVillmError, few
 from pipelines.translate.lines import Line
 
 Verdict = Literal["accepted", "edited", "rejected", "machine"]
@@ -40,6 +41,8 @@ class Decision:
     """File and row, for errors."""
     replaces: str = ""
     """When the decision was made that this one takes the place of."""
+    machine: str | None = None
+    """What the machine said when it was made, empty: nothing; None where the file does not say."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,24 @@ def merge(lines: Sequence[Line], decisions: Iterable[Decision]) -> Merged:
     by_line: dict[str, list[Decision]] = defaultdict(list)
     for decision in decisions:
         by_line[decision.id].append(decision)
-    new = {line.id: _settle(line, by_line[line.id]) for line in lines if line.id in by_line}
+    new: dict[str, Line] = {}
+    refused: list[RedVillmError] = []
+    for line in lines:
+        if line.id in by_line:
+            new[line.id] = line
+            try:
+                new[line.id] = _settle(line, by_line[line.id])
+            except RedVillmError as error:
+                refused.append(error)
     if unknown := [name for name in by_line if name not in new]:
         first = by_line[unknown[0]][0]
         wanted = "a line of this file"
         raise RedVillmError("no such line", where=first.where, got=first.id, wanted=wanted)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        what = f"decisions about {len(refused):,} lines cannot be taken"
+        raise RedVillmError(what, got=few([f"[{error}]" for error in refused]))
     merged = [new.get(line.id, line) for line in lines]
     changed = sum(ours != old for ours, old in zip(merged, lines, strict=True))
     return Merged(merged, changed, len(new))
@@ -98,9 +114,23 @@ def _settle(line: Line, decisions: Sequence[Decision]) -> Line:
         if (decision.reviewer, decision.reviewed) == (line.reviewer, line.reviewed)
         and decide(line, decision) == line
     ]
-    for decision in decisions[max(seen, default=0) :]:
+    due = decisions[max(seen, default=0) :]
+    for decision in due if seen else _last_words(due):
+        if decision.status == "machine" and decision.replaces not in ("", line.reviewed):
+            continue  # what it takes back is not there any more
         line = _take(line, decision)
     return line
+
+
+def _last_words(decisions: Sequence[Decision]) -> list[Decision]:
+    """Those that no later one of the same file takes the place of: the others were for it alone."""
+    replaced: set[str] = set()
+    last = []
+    for decision in reversed(decisions):
+        if decision.reviewed not in replaced:
+            last.append(decision)
+        replaced.add(decision.replaces)
+    return last[::-1]
 
 
 def _take(line: Line, decision: Decision) -> Line:
@@ -122,19 +152,29 @@ def _take(line: Line, decision: Decision) -> Line:
     )
 
 
+def holds(line: Line, decision: Decision) -> bool:
+    """Whether a decision is about the texts that the line has."""
+    said = decision.machine in (None, machine_text(line) or "")
+    return said and decision.source == line.source
+
+
 def decide(line: Line, decision: Decision) -> Line:
     """The line as a decision leaves it.
 
     An edit that changes nothing is an acceptance; the machine's own text stays in `machine`.
 
     Raises:
-        RedVillmError: another source, nothing to accept, or no text.
+        RedVillmError: another source or translation, nothing to accept, or no text.
     """
     where = f"{decision.where}, line {line.id}"
     if decision.source != line.source:
         what = "a decision about another source text"
         raise RedVillmError(what, where=where, got=decision.source[:80], wanted=line.source[:80])
     first = undecided(line)
+    if not holds(line, decision):
+        what, do = "a decision about another translation", "export again, and decide on this one"
+        got, wanted = (decision.machine or "")[:80], (first.target or "")[:80]
+        raise RedVillmError(what, where=where, got=repr(got), wanted=repr(wanted), do=do)
     if decision.status == "machine":
         return first
     first = replace(first, reviewer=decision.reviewer, reviewed=decision.reviewed)

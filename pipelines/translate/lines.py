@@ -52,6 +52,18 @@ def lines_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.lines.jsonl")
 
 
+def beside(lines: Path, ending: str) -> Path:
+    """`<file>.<ending>` of `<file>.lines.jsonl`, or the file itself.
+
+    Raises:
+        RedVillmError: not a file of lines.
+    """
+    name = lines.name.removesuffix(".lines.jsonl")
+    if name == lines.name:
+        raise RedVillmError("not a file of lines", where=lines, wanted="<file>.lines.jsonl")
+    return lines.with_name(f"{name}.{ending}" if ending else name)
+
+
 def write_lines(path: Path, lines: Sequence[Line]) -> None:
     """Write all lines at once: the file appears whole or not at all."""
     text = "".join(json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in lines)

@@ -28,6 +28,10 @@ _MAYBE = {word: float(n) for n, word in enumerate(_ORDINALS.split(), start=1)}
 _MAYBE |= {word: float(n) for n, word in enumerate(_MONTHS.split(), start=1)}
 _MAYBE |= dict.fromkeys(("once", "single"), 1.0) | {"triple": 3.0, "dozen": 12.0}
 _MAYBE |= dict.fromkeys(("twice", "both", "pair", "couple", "double"), 2.0)
+_MAYBE |= {"duo": 2.0, "each": 2.0, "trio": 3.0, "quartet": 4.0, "quintet": 5.0}
+_PARTLY = {"half": (0.5, 2.0, 6.0, 30.0), "quarter": (0.25, 4.0, 15.0)}
+"""Of a dozen and of an hour, too."""
+_ROMAN = {"II": 2.0, "III": 3.0, "IV": 4.0, "VI": 6.0, "VII": 7.0, "VIII": 8.0, "IX": 9.0}
 _CHINESE = "零〇一二两三四五六七八九十百千万亿"
 _DIGITS = r"\d+(?:,\d{3})*(?:\.\d+)?"
 _ENGLISH = rf"(?:{_DIGITS}|\b(?:{'|'.join((*_WORDS, *_SCALES))})\b)"
@@ -37,6 +41,12 @@ _LETTERS = re.compile(r"[a-z]+")
 _NUMERAL = re.compile(rf"(?:{_DIGITS}[百千万亿]+)*{_DIGITS}[百千万亿]*|[{_CHINESE}]+")
 _PARTS = re.compile(r"([^千万亿]*)([千万亿]?)")
 _PAIRS = {"俩": 2.0, "双": 2.0, "对": 2.0, "仨": 3.0}
+
+_THOUSANDS = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)k\b")
+_OFF = re.compile(r"(\d{1,2})% off\b")
+_FRACTION = re.compile(r"(?<![\d/.])([1-9])/([2-9])(?![\d/])")
+_DECADE = re.compile(r"(?<!\d)(\d\d)([1-9]0)'?s\b")
+_ERA = re.compile(r"(?:(\d\d|[一二]?十[一二三四五六七八九]?)世纪)?(\d0|[二三四五六七八九]十)年代")
 
 Numbers = Counter[float]
 
@@ -48,12 +58,36 @@ def numbers(text: str, language: str) -> tuple[Numbers, Numbers]:
     `both` the second time.
     """
     plain = unicodedata.normalize("NFKC", text)
+    loose, plain = _loose(plain)
     found = list(_chinese(plain) if language == "zh" else _english(plain.lower()))
+    found += [(value, "maybe") for value in loose]
     sure = Counter(value for value, kind in found if kind == "digits")
     for value, kind in found:
         if kind == "words" and value not in sure:
             sure[value] = 1
     return sure, Counter(value for value, _ in found)
+
+
+def _loose(text: str) -> tuple[list[float], str]:
+    """Readings of what the other language says otherwise (10k, 1/2, 50% off), and the rest."""
+    values: list[float] = []
+    for thousands in _THOUSANDS.findall(text):
+        values += [float(thousands), 1000 * float(thousands)]
+    for off in map(int, _OFF.findall(text)):
+        values += [off, 100 - off, (100 - off) / 10]
+    for over, under in _FRACTION.findall(text):
+        values += [float(over), float(under), float(over) / float(under)]
+    for century, decade in _DECADE.findall(text):
+        values += [float(century) + 1, float(decade)]
+    for century, decade in _ERA.findall(text):
+        years = 100 * ((_value(century) or 20) - 1) if century else 1900
+        values.append(years + (_value(decade) or 0))
+    values += [value for word, value in _ROMAN.items() if re.search(rf"\b{word}\b", text)]
+    lower = text.lower()
+    values += [value for word, few in _PARTLY.items() if word in lower for value in few]
+    for pattern in (_THOUSANDS, _OFF, _FRACTION):
+        text = pattern.sub(" ", text)
+    return [float(value) for value in values], text
 
 
 def _english(text: str) -> Iterator[tuple[float, str]]:

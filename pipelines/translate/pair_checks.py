@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import islice
 
 from features.translation import Direction
-from pipelines.translate.numbers import Numbers, numbers
+from pipelines.translate.numbers import numbers
 from pipelines.translate.protect import kept_tokens, without_tokens
 from pipelines.translate.scripts import mixed_scripts
 from pipelines.translate.terms import Terms
@@ -37,10 +37,18 @@ _CITED = re.compile(
     "\"[^\"]{1,40}\"|“[^”]{1,40}”|«[^»]{1,40}»|「[^」]{1,40}」|(?<!\\w)'[^']{1,40}'(?!\\w)"
 )
 _LOWER = re.compile(r"(?<![A-Za-z])[a-z]{2,}(?![A-Za-z])")
-_INSIDE = re.compile(r"(?<=[a-z0-9,;] )[A-Z][A-Za-z]+")
+_INSIDE = re.compile(r"(?<=[a-z0-9,;] )[A-Z][A-Za-z]+(?: [A-Z][A-Za-z]+)*")
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_NUMERAL = re.compile("[IVX]+")
 _LATIN = re.compile(r"[A-Z][A-Za-z]+")
 _HAN = re.compile("[\u3400-\u9fff]+")
 _WORDS = re.compile("[\u3400-\u9fff]|[^\\s\u3400-\u9fff]+")
+_FOREIGN = re.compile("[\u3040-\u30ff\u0400-\u04ff\uac00-\ud7af]+")
+"""Kana, Cyrillic, Hangul."""
+_CHATTER = re.compile(
+    "^(?:好的|当然)[\uff0c,。!\uff01:\uff1a]|(?:以下是|这是).{0,12}(?:翻译|译文)|翻译(?:如下|结果)?[:\uff1a]"
+    "|(?i:^(?:sure|certainly|of course)[,!:.]|here(?: i|')s (?:the|your|a) .{0,20}translation)"
+)
 _CLOSING = {"(": ")", "[": "]", "{": "}", "“": "”", "«": "»", "【": "】", "「": "」"}
 _CLOSING |= {"『": "』", "《": "》", "\uff08": ")"}
 _SAME = {"\uff09": ")"}
@@ -76,9 +84,15 @@ def length(pair: Pair) -> str:
 
 def untranslated(pair: Pair) -> str:
     """English words of the source in Chinese (names and citations may stay); Chinese in English."""
+    foreign = _FOREIGN.findall(pair.words[1])
+    if foreign and not _FOREIGN.search(pair.words[0]):
+        return f"got {_some(foreign)}, of another language"
     if pair.direction == "zh-en":
         left = _HAN.findall(pair.words[1])
         return f"got {_some(left)}, wanted English" if left else ""
+    latin = [word for word in _WORD.findall(pair.words[1]) if word.casefold() not in _UNITS]
+    if latin and not _HAN.search(pair.words[1]):
+        return f"got {_some(latin)} and no Chinese at all, wanted Chinese"
     source = set(_LOWER.findall(pair.words[0])) - _UNITS
     target = _LOWER.findall(_CITED.sub(" ", pair.words[1]))
     left = [word for word in target if word in source]
@@ -94,13 +108,31 @@ def changed_numbers(pair: Pair) -> str:
     lost, new = said - may_be, says - may_say
     if not lost and not new:
         return ""
-    what = f"lost {_values(lost)}; " if lost else ""
+    gone = [value for value in lost if value not in may_be]
+    rarer = [value for value in lost if value in may_be]
+    what = f"lost {_values(gone)}; " if gone else ""
+    what += f"{_values(rarer)} not as often; " if rarer else ""
     return f"{what}got {_values(says)}, wanted {_values(said)}"
 
 
+def names_in(text: str, terms: Terms) -> set[str]:
+    """Capitalised words inside an English sentence, those together as one; in titles all are."""
+    words = _WORD.findall(text)
+    if 2 * sum(word[0].isupper() for word in words) > len(words) > 1:
+        return set()
+    runs = (
+        [word for word in run.split() if word not in _NO_NAMES and not _NUMERAL.fullmatch(word)]
+        for run in _INSIDE.findall(text)
+    )
+    found = {" ".join(run) for run in runs if run}
+    return {name for name in found if name.casefold() not in terms.words}
+
+
 def lost_names(pair: Pair) -> str:
-    """Capitalised words inside English sentences, or Latin names in Chinese, that are gone."""
-    found = (_INSIDE if pair.direction == "en-zh" else _LATIN).findall(pair.words[0])
+    """Latin names in Chinese that are gone; those in English need the whole file (checks.py)."""
+    if pair.direction == "en-zh":
+        return ""
+    found = _LATIN.findall(pair.words[0])
     lost = [name for name in found if name not in pair.target and name not in _NO_NAMES]
     lost = [name for name in lost if name.casefold() not in pair.terms.words]
     return f"got none of {_some(lost)}, wanted it, or a term of the glossary" if lost else ""
@@ -146,6 +178,20 @@ def loops(pair: Pair) -> str:
     return f"got {phrase!r} {times} times, wanted it {usual} times at most"
 
 
+def chatter(pair: Pair) -> str:
+    """What a model says about its translation."""
+    found = _CHATTER.search(pair.target.strip())
+    if found is None or "translat" in pair.source.lower() or _CHATTER.search(pair.source.strip()):
+        return ""
+    return f"got {found[0]!r}, wanted the translation alone"
+
+
+def line_breaks(pair: Pair) -> str:
+    """Line breaks lost, or others come in."""
+    source, target = (text.strip().count("\n") for text in (pair.source, pair.target))
+    return f"got {target:,} line breaks, wanted {source:,}" if source != target else ""
+
+
 PAIR_CHECKS: dict[str, Callable[[Pair], str]] = {
     "length": length,
     "untranslated": untranslated,
@@ -156,6 +202,8 @@ PAIR_CHECKS: dict[str, Callable[[Pair], str]] = {
     "brackets": unbalanced,
     "scripts": scripts,
     "loop": loops,
+    "chatter": chatter,
+    "lines": line_breaks,
 }
 
 
@@ -187,8 +235,8 @@ def _most_common(text: str) -> tuple[str, int]:
     return " ".join(phrase) if phrase[0].isascii() else "".join(phrase), times
 
 
-def _values(found: Numbers) -> str:
-    return _some(f"{value:.15g}" for value in found.elements()) or "none"
+def _values(found: Iterable[float]) -> str:
+    return _some(f"{value:.15g}" for value in found)
 
 
 def _some(texts: Iterable[str]) -> str:

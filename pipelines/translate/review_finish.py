@@ -62,8 +62,10 @@ def finish(
     for line in lines if document.form == "videoinstruct" else ():
         provenance.setdefault(line.row, {})[line.field] = _provenance(line)
     document.write(targets, out, out_answers, without, provenance)
-    reviewed = sum(line.status in ("accepted", "edited") for line in lines)
-    record = replace(record, lines=len(lines), reviewed=reviewed, failed=len(missing))
+    kept = [line for line in lines if line.row not in without]
+    reviewed = sum(line.status in ("accepted", "edited") for line in kept)
+    failed_count = sum(line.status == "failed" for line in lines)
+    record = replace(record, lines=len(kept), reviewed=reviewed, failed=failed_count)
     write_translation(out, record)
     return Finished(record, len({text.row for text in document.texts}), len(without))
 

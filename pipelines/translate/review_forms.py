@@ -9,7 +9,8 @@ suffix           file
 `.json`          Label Studio's tasks out, its export with annotations back.
 ================ ================================================================================
 
-In the first two a row without a status is an edit if its target was changed, else no decision.
+A row without a status is no decision in a table, for spreadsheets change cells by themselves (`2-3`
+becomes a day); in JSONL it is an edit if its target was changed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from pipelines.translate.checks import Flag
 from pipelines.translate.decisions import DECIDED, VERDICTS, Decision, machine_text, timestamp
 from pipelines.translate.lines import Line
 
-COLUMNS = ("id", "field", "source", "context", "target", "flags", "status", "reviewer", "reviewed")
+COLUMNS = (
+    *("id", "field", "source", "context", "target"),
+    *("flags", "status", "reviewer", "reviewed", "machine"),
+)
 LABELLING = """\
 <View>
   <Header value="Context"/>
@@ -48,7 +52,10 @@ LABELLING = """\
 """
 """Label Studio's labelling configuration: an annotation that is submitted accepts the text as it
 stands then, or rejects it where that is ticked; a task that is skipped is no decision."""
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_FORMULA = re.compile("'*[=+\\-@\t\r\uff1d\uff0b\uff0d\uff20]")
+
+_SHOWN = ("field", "source", "context", "target", "flags", "machine")
+"""What of a row becomes a task of Label Studio."""
 
 Flags = Mapping[str, Sequence[Flag]]
 
@@ -93,6 +100,7 @@ def _row(line: Line, flags: Flags) -> dict[str, Any]:
         "flags": [f"{flag.check}: {flag.reason}" for flag in flags.get(line.id, ())],
         "status": line.status if line.status in DECIDED else "",
         **{"reviewer": line.reviewer, "reviewed": line.reviewed},
+        "machine": machine_text(line) or "",
     }
 
 
@@ -118,7 +126,7 @@ def _write_tasks(path: Path, lines: Sequence[Line], flags: Flags) -> None:
     for line in lines:
         row = _row(line, flags)
         row["flags"] = "\n".join(row["flags"])
-        data = {name: row[name] for name in ("field", "source", "context", "target", "flags")}
+        data = {name: row[name] for name in _SHOWN}
         result = [area | {"value": {"text": [line.target]}}] if line.target else []
         predictions = [{"model_version": line.engine, "result": result}]
         tasks.append({"data": data | {"line": line.id}, "predictions": predictions})
@@ -134,10 +142,10 @@ def _read_jsonl(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterato
         try:
             record = json.loads(row)
         except ValueError as error:
-            if number == len(rows):
-                continue  # torn by a kill, so it was never there
+            if number == len(rows) and path.name.endswith("decisions.jsonl"):
+                continue  # the page's, torn by a kill: it was never there
             raise RedVillmError("not valid JSON", where=where, got=error) from error
-        yield from _decision(record, where, known, reviewer)
+        yield from _decision(record, path, where, known, reviewer)
 
 
 def _read_csv(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterator[Decision]:
@@ -152,7 +160,9 @@ def _read_csv(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterator[
             # A cell that is as we wrote it is our text, whatever its line ends and half characters
             cells = {_cell(text): text for text in ours if text is not None}
             plain = {name: cells.get(text, _uncell(text)) for name, text in row.items() if name}
-            yield from _decision(plain, where, known, reviewer)
+            if not (plain.get("status") or "").strip():
+                continue
+            yield from _decision(plain, path, where, known, reviewer)
     except (csv.Error, AttributeError) as error:
         where = f"{path}, line {reader.line_num}"
         raise RedVillmError("not a row of this table", where=where, got=error) from error
@@ -163,9 +173,12 @@ def _read_tasks(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterato
         tasks = json.loads(_text(path))
         for at, task in enumerate(tasks):
             where = f"{path}, task {task.get('id', at)}"
+            if "annotations" not in task and "data" not in task:
+                do = "export as JSON, not as JSON-MIN"
+                raise RedVillmError("not Label Studio's tasks", where=where, do=do)
             for annotation in task.get("annotations") or ():
-                if annotation.get("was_cancelled"):
-                    continue
+                if annotation.get("was_cancelled") or not annotation["result"]:
+                    continue  # skipped, or submitted with everything taken out
                 person = annotation.get("completed_by")
                 if isinstance(person, dict):
                     person = person.get("email") or person.get("id")
@@ -173,13 +186,15 @@ def _read_tasks(path: Path, known: Mapping[str, Line], reviewer: str) -> Iterato
                     **{"id": task["data"]["line"], "source": task["data"]["source"]},
                     **_annotated(annotation["result"]),
                     "reviewer": "" if person is None else str(person),
+                    "machine": task["data"].get("machine"),
                     "reviewed": annotation.get("updated_at") or annotation.get("created_at"),
                 }
                 line = known.get(row["id"])
                 if not row["status"]:
-                    same = line is not None and row["target"] == machine_text(line)
+                    machine = machine_text(line) if line is not None else None
+                    same = row["target"] == (row["machine"] or machine)
                     row["status"] = "accepted" if same else "edited"
-                yield from _decision(row, where, known, reviewer)
+                yield from _decision(row, path, where, known, reviewer)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, RedVillmError):
             raise
@@ -199,7 +214,7 @@ def _annotated(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _decision(
-    row: object, where: str, known: Mapping[str, Line], reviewer: str
+    row: object, path: Path, where: str, known: Mapping[str, Line], reviewer: str
 ) -> Iterator[Decision]:
     """A row's decision, if it is one."""
     needed = ("id", "source", "target")
@@ -208,29 +223,35 @@ def _decision(
         texts = {name: row[name] for name in needed if isinstance(row.get(name), str)}
     if not isinstance(row, dict) or len(texts) < len(needed):
         raise RedVillmError("not a row of ours", where=where, wanted=f"texts {', '.join(needed)}")
-    status: Any = row.get("status") or ""
+    status = str(row.get("status") or "").strip().lower()
     line = known.get(row["id"])
+    ours = [row.get("machine"), *((line.target or "", machine_text(line)) if line else ())]
+    plain = texts["target"].strip()
+    same = next((text for text in ours if text is not None and text.strip() == plain), None)
     if not status:
-        if line is not None and row["target"] in (line.target or "", machine_text(line)):
-            return
+        if same is not None:
+            return  # as it was exported
         status = "edited"
-    if status not in VERDICTS:
-        do = did_you_mean(str(status), VERDICTS)
+    texts["target"] = texts["target"] if same is None else same
+    verdict = next((known for known in VERDICTS if known == status), None)
+    if verdict is None:
+        do = did_you_mean(status, VERDICTS)
         raise RedVillmError("no such status", where=where, got=status, do=do)
     yield Decision(
         **texts,
-        status=status,
-        reviewer=str(row.get("reviewer") or reviewer),
-        reviewed=_time(row.get("reviewed"), where),
+        status=verdict,
+        reviewer=str(row.get("reviewer") or reviewer).strip(),
+        reviewed=_time(row.get("reviewed"), path, where),
         where=where,
         replaces=str(row.get("replaces") or ""),
+        machine=None if row.get("machine") is None else str(row["machine"]),
     )
 
 
-def _time(text: str | None, where: str) -> str:
-    """As we write it; the time of the import where a row has none."""
+def _time(text: str | None, path: Path, where: str) -> str:
+    """As we write it; where a row has none, when its file was written, so that an old one is."""
     if not text:
-        return timestamp()
+        return timestamp(datetime.fromtimestamp(path.stat().st_mtime, UTC))
     try:
         when = datetime.fromisoformat(text)
     except (ValueError, TypeError) as error:
@@ -241,7 +262,10 @@ def _time(text: str | None, where: str) -> str:
 def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        do = "save it as CSV UTF-8"
+        raise RedVillmError("not UTF-8", where=path, got=error, do=do) from error
+    except OSError as error:
         raise RedVillmError("cannot read decisions", where=path, got=error) from error
 
 

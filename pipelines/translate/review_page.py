@@ -65,17 +65,21 @@ class ReviewServer(ThreadingHTTPServer):
         source, target = (LANGUAGES[language] for language in direction.split("-"))
         loader = FileSystemLoader(TEMPLATES)
         environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-        html = environment.get_template("review.html").render(
-            **{"name": name, "source": source, "target": target},
-            **{"start": session.start, "reviewer": session.reviewer},
-        )
+        self._page = environment.get_template("review.html")
+        self._facts = {"name": name, "source": source, "target": target}
         sheets = (PAGE / "report.css", TEMPLATES / "review.css")
         style = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
         self.files = {
-            "": ("text/html", html.encode(errors="replace")),
             "review.css": ("text/css", style.encode()),
             "review.js": ("text/javascript", (TEMPLATES / "review.js").read_bytes()),
         }
+
+    def page(self) -> bytes:
+        """The page, which begins at the first line that nobody has decided yet."""
+        session = self.session
+        facts = {"start": session.start(), "reviewer": session.reviewer}
+        html = self._page.render(**self._facts, **facts, ask="" if session.named else "yes")
+        return html.encode(errors="replace")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -85,11 +89,13 @@ class _Handler(BaseHTTPRequestHandler):
         name = self._name()
         if name is None:
             return
-        if name in self.server.files:
+        if not name:
+            self._send(HTTPStatus.OK, "text/html", self.server.page())
+        elif name in self.server.files:
             self._send(HTTPStatus.OK, *self.server.files[name])
         elif name == "lines":
             asked = self._query()
-            known = {key: asked[key] for key in ("at", "near") if key in asked}
+            known = {key: asked[key] for key in ("at", "near", "due") if key in asked}
             flagged = bool(asked.get("flagged"))
             self._send_json(HTTPStatus.OK, self.server.session.part(flagged, **known))
         else:

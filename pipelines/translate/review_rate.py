@@ -30,7 +30,8 @@ class Rate:
     lines: int
     reviewed: int
     statuses: dict[str, Share]
-    """Accepted, edited, rejected, of the reviewed ones."""
+    """Accepted, edited, rejected, of the reviewed ones; without an interval, for flagged lines are
+    reviewed far more often than others."""
     reviewers: dict[str, dict[str, Share]]
     """The same of each reviewer."""
     chrf: float | None
@@ -41,10 +42,17 @@ class Rate:
     signatures: tuple[str, str]
     """sacrebleu's, of both."""
     checks: dict[str, Share]
-    """Of the reviewed lines with a flag of this check, how many were edited or rejected: the
-    precision of the check."""
-    missed: Share
-    """Of the reviewed lines without any flag, how many were: the miss rate of all checks."""
+    """Of the reviewed lines with a flag of this check, how many were edited or rejected, for
+    whatever reason: at most this is the precision of the check."""
+    flagged: Share
+    """Of the reviewed lines with a flag, how many were edited or rejected."""
+    unflagged: Share
+    """Of the reviewed lines without any: the false omission rate of all checks."""
+    changed: float | None
+    """Both shares, weighted by how many lines of the file have flags and have none: the share of
+    the whole file that people would change. None where one of the two was not reviewed."""
+    missed: float | None
+    """Of what they would change in the whole file, the share without any flag."""
 
 
 def edit_rate(
@@ -68,6 +76,7 @@ def edit_rate(
     named = {check: {name for name in flags if _has(flags[name], check)} for check in CHECKS}
     kept = [line for line in reviewed if line.status != "rejected" and machine_text(line)]
     chrf, ter, signatures = _distance(kept, direction)
+    flagged, unflagged, changed, missed = _weighted(lines, reviewed, flags)
     return Rate(
         len(lines),
         len(reviewed),
@@ -78,8 +87,27 @@ def edit_rate(
             check: _changed(line for line in reviewed if line.id in with_flag)
             for check, with_flag in named.items()
         },
-        _changed(line for line in reviewed if line.id not in flags),
+        flagged,
+        unflagged,
+        changed,
+        missed,
     )
+
+
+def _weighted(
+    lines: Sequence[Line], reviewed: Sequence[Line], flags: Mapping[str, Sequence[Flag]]
+) -> tuple[Share, Share, float | None, float | None]:
+    """Changed of the flagged, of the others, of the whole file, and the missed part of that."""
+    with_flag = sum(line.id in flags for line in lines)
+    without = len(lines) - with_flag
+    flagged = _changed(line for line in reviewed if line.id in flags)
+    unflagged = _changed(line for line in reviewed if line.id not in flags)
+    if (with_flag and not flagged.of) or (without and not unflagged.of):
+        return flagged, unflagged, None, None
+    caught = with_flag * flagged.count / max(flagged.of, 1)
+    missed = without * unflagged.count / max(unflagged.of, 1)
+    share = missed / (missed + caught) if missed + caught else None
+    return flagged, unflagged, (missed + caught) / len(lines), share
 
 
 def wilson(count: int, of: int) -> Share:
@@ -94,7 +122,7 @@ def wilson(count: int, of: int) -> Share:
 
 def _statuses(lines: Sequence[Line]) -> dict[str, Share]:
     counts = {status: sum(line.status == status for line in lines) for status in DECIDED}
-    return {status: wilson(count, len(lines)) for status, count in counts.items()}
+    return {status: Share(count, len(lines), None, None) for status, count in counts.items()}
 
 
 def _changed(lines: Iterable[Line]) -> Share:
@@ -117,7 +145,10 @@ def _distance(
         do = "pip install -e '.[translate]'"
         raise ConfigError("the edit rate needs sacrebleu, which is not installed", do=do) from error
     chinese = direction == "en-zh"  # TER knows no words where there are no blanks
-    metrics: list[Any] = [CHRF(), TER(normalized=chinese, asian_support=chinese)]
+    metrics: list[Any] = [
+        CHRF(),
+        TER(normalized=chinese, asian_support=chinese, case_sensitive=True),
+    ]
     said = [machine_text(line) or "" for line in lines]
     now = [line.target or "" for line in lines]
     scores = [metric.corpus_score(said, [now]).score if lines else None for metric in metrics]

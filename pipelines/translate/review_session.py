@@ -14,9 +14,17 @@ from typing import Any
 
 from features.errors import RedVillmError
 from pipelines.translate.checks import Flag
-from pipelines.translate.decisions import DECIDED, VERDICTS, Decision, decide, merge, timestamp
+from pipelines.translate.decisions import (
+    DECIDED,
+    VERDICTS,
+    Decision,
+    decide,
+    machine_text,
+    merge,
+    timestamp,
+)
 from pipelines.translate.lines import Line
-from pipelines.translate.review_forms import read_decisions
+from pipelines.translate.review_log import read_log
 
 SLICE = 50
 """Lines that the page gets at a time."""
@@ -38,14 +46,16 @@ class Session:
     ) -> None:
         self._log = log.open("a+b", buffering=0)
         try:
-            past = self._past(lines, log)
+            past, self.set_aside = self._past(lines, log)
             self.lines = merge(lines, past).lines
         except RedVillmError:
             self.close()
             raise
         self.flags = flags
+        self.named = bool(reviewer)
         self.reviewer = reviewer or (past[-1].reviewer if past else "")
-        self.start = self._first_due(past[-1].id if past else "")
+        self._last = past[-1].id if past else ""
+        self._were: set[Line] = set()  # what was replaced, and can come back
         self._at = {line.id: at for at, line in enumerate(self.lines)}
         self._flagged = [at for at, line in enumerate(self.lines) if line.id in flags]
         self._decided = sum(line.status in DECIDED for line in self.lines)
@@ -55,27 +65,40 @@ class Session:
         """Let another process have the file of decisions."""
         self._log.close()
 
-    def part(self, flagged: bool, at: int | None = None, near: int = 0) -> dict[str, Any]:
+    def part(
+        self, flagged: bool, at: int | None = None, near: int = 0, due: int = 0
+    ) -> dict[str, Any]:
         """The slice with a line, as the page takes it.
 
         Args:
             flagged: only lines with flags.
             at: which of those, from 0; None: the first from `near` on.
             near: position among all lines.
+            due: 1 for the first from there on that nobody has decided, or else before.
         """
         shown: Sequence[int] = self._flagged if flagged else range(len(self.lines))
         at = bisect_left(shown, near) if at is None else at
         at = max(0, min(at, len(shown) - 1))
+        if due:
+            behind = (*range(at, len(shown)), *range(at))
+            at = next((k for k in behind if self.lines[shown[k]].status not in DECIDED), at)
         first = at // SLICE * SLICE
         told = [self._told(index) for index in shown[first : first + SLICE]]
         return {"at": at, "first": first, "shown": len(shown), "lines": told, **self._progress()}
+
+    def start(self) -> int:
+        """The first undecided line after the last decision, else the first of all."""
+        due = [at for at, line in enumerate(self.lines) if line.status not in DECIDED]
+        past = self._at.get(self._last, -1)
+        return next((at for at in due if at > past), due[0] if due else 0)
 
     def decide(self, asked: object) -> dict[str, Any]:
         """Take a decision and return the line as it is then.
 
         Args:
             asked: `id`, `status`, `target`, `reviewer`, and as `seen` when the decision was made
-                that the page showed (empty: none).
+                that the page showed (empty: none); `restores`, when it is an earlier one that comes
+                back: when that was made.
 
         Raises:
             StaleError: there is another one by now.
@@ -84,6 +107,7 @@ class Session:
         needed = ("id", "status", "reviewer", "seen", "target")
         known = asked if isinstance(asked, dict) else {}
         texts: dict[str, Any] = {name: known.get(name) for name in needed}
+        texts["restores"] = known.get("restores", "")
         if not all(isinstance(text, str) for text in texts.values()):
             raise RedVillmError("not a decision", wanted=f"texts {', '.join(needed)}")
         if texts["id"] not in self._at or texts["status"] not in VERDICTS:
@@ -99,12 +123,17 @@ class Session:
                 target=texts["target"],
                 status=texts["status"],
                 reviewer=texts["reviewer"].strip(),
-                reviewed=timestamp(),
+                reviewed=texts["restores"] or timestamp(),
                 where="the page",
                 replaces=line.reviewed,
+                machine=machine_text(line) or "",
             )
             new = decide(line, decision)
+            if texts["restores"] and new not in self._were:
+                raise RedVillmError("no decision that was undone", got=f"{new.id} {new.status}")
             self._append(decision)
+            self._were.add(line)
+            self._last = line.id
             self.lines[at] = new
             self._decided += (new.status in DECIDED) - (line.status in DECIDED)
             return self.told(line.id)
@@ -113,7 +142,7 @@ class Session:
         """A line as it is now, and how far the review is."""
         return {"line": self._told(self._at[name]), **self._progress()}
 
-    def _past(self, lines: Sequence[Line], log: Path) -> list[Decision]:
+    def _past(self, lines: Sequence[Line], log: Path) -> tuple[list[Decision], int]:
         """Decisions of earlier sessions; the file is ours from now on."""
         try:
             fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,7 +151,7 @@ class Session:
             raise RedVillmError("another process reviews this", where=log, do=do) from error
         self._log.seek(0)
         self._log.truncate(self._log.read().rfind(b"\n") + 1)  # without the line that a kill tore
-        return read_decisions(log, lines)
+        return read_log(log, lines)
 
     def _told(self, at: int) -> dict[str, Any]:
         line = self.lines[at]
@@ -144,9 +173,3 @@ class Session:
             self._log.truncate(size)
             what = "cannot keep the decision"
             raise RedVillmError(what, where=self._log.name, got=error) from error
-
-    def _first_due(self, last: str) -> int:
-        """The first undecided line after the last decision, else the first of all."""
-        due = [at for at, line in enumerate(self.lines) if line.status not in DECIDED]
-        past = next((at for at, line in enumerate(self.lines) if line.id == last), -1)
-        return next((at for at in due if at > past), due[0] if due else 0)

@@ -9,13 +9,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval.answer_files import to_line
+from features.annotations import SOURCE_ROW
 
 Rows = Mapping[int, Mapping[str, Any]]
 """Records by their row number, in the order of the file."""
 
 
 def json_text(rows: Rows) -> str:
-    """A JSON list."""
+    """A JSON list, whose rows say which they were where some were left out."""
+    return _pairs_text(_numbered(rows))
+
+
+def _pairs_text(rows: Rows) -> str:
+    """The same with ids of its own."""
     return json.dumps(list(rows.values()), ensure_ascii=False, indent=1) + "\n"
 
 
@@ -32,7 +38,7 @@ def _predictions_text(rows: Rows) -> str:
 
 
 def _tsv_text(rows: Rows) -> str:
-    text = io.StringIO()
+    rows, text = _numbered(rows), io.StringIO()
     columns = list(next(iter(rows.values()), {}))
     writer = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n")
     writer.writeheader()
@@ -40,4 +46,12 @@ def _tsv_text(rows: Rows) -> str:
     return text.getvalue()
 
 
+def _numbered(rows: Rows) -> Rows:
+    """With the number of each row, unless they are all there: ids are made of it."""
+    if list(rows) == list(range(len(rows))):
+        return rows
+    return {number: {**record, SOURCE_ROW: number} for number, record in rows.items()}
+
+
 WRITERS = {"jsonl": _jsonl_text, "predictions": _predictions_text, "tgif": _tsv_text}
+WRITERS |= {"qa-pairs": _pairs_text}

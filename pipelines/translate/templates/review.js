@@ -10,6 +10,12 @@ let flagged = false;
 let at = 0; // position among the lines that are shown
 let facts = { decided: 0, total: 0, shown: 0 };
 let busy = false;
+let named = false; // whether the name was confirmed on this page
+
+// Whether something was typed that is not saved.
+function typed() {
+  return !byId("edit").hidden && byId("edit").value !== (current()?.target ?? "");
+}
 
 function current() {
   for (const [first, lines] of slices) {
@@ -55,6 +61,7 @@ async function load(query) {
   const told = await ask(`lines?flagged=${Number(flagged)}&${query}`);
   if (!told) return;
   at = told.at;
+  slices.clear(); // what others decided meanwhile comes with every slice
   slices.set(told.first, told.lines);
   show();
 }
@@ -68,6 +75,7 @@ async function go(to) {
 function show() {
   const line = current();
   byId("edit").hidden = true;
+  byId("save").hidden = true;
   byId("target").hidden = false;
   byId("reviewer").textContent = reviewer;
   const where = facts.shown ? `${(at + 1).toLocaleString("en-GB")} of ${facts.shown.toLocaleString("en-GB")}` : "none";
@@ -90,9 +98,9 @@ function show() {
   );
 }
 
-async function decide(line, status, target) {
+async function decide(line, status, target, restored) {
   const seen = line.reviewed;
-  return ask("decide", { id: line.id, status, target: target ?? "", reviewer, seen });
+  return ask("decide", { id: line.id, status, target: target ?? "", reviewer, seen, ...restored });
 }
 
 async function say(status, target) {
@@ -104,16 +112,24 @@ async function say(status, target) {
     return;
   }
   undos.push({ before, reviewed: told.line.reviewed });
-  await go(at + 1);
+  const [[first, lines]] = slices;
+  const next = lines.findIndex((line, place) => first + place > at && !DECIDED.includes(line.status));
+  if (next >= 0) return go(first + next);
+  const nobody = facts.decided < facts.total;
+  return nobody ? load(`due=1&near=${before.index + 1}`) : go(at + 1);
 }
 
+// An earlier decision comes back with whose it was and when.
 async function undo() {
-  const last = undos.pop() ?? { before: { ...current(), status: "machine" }, reviewed: current()?.reviewed };
-  if (!last.reviewed) return;
+  const last = undos.at(-1);
+  if (!last) return complain("Not done: nothing was decided on this page that could be undone.");
   const { before } = last;
-  const status = DECIDED.includes(before.status) ? before.status : "machine";
-  const told = await decide({ ...before, reviewed: last.reviewed }, status, before.target);
+  const decided = DECIDED.includes(before.status);
+  const restored = decided ? { reviewer: before.reviewer, restores: before.reviewed } : {};
+  const status = decided ? before.status : "machine";
+  const told = await decide({ ...before, reviewed: last.reviewed }, status, before.target, restored);
   if (!told) return show();
+  undos.pop();
   for (const other of undos) {
     if (other.before.id === before.id) other.reviewed = told.line.reviewed;
   }
@@ -125,6 +141,7 @@ function edit() {
   if (!line) return;
   byId("target").hidden = true;
   byId("edit").hidden = false;
+  byId("save").hidden = false;
   byId("edit").value = line.target ?? "";
   byId("edit").focus();
 }
@@ -139,10 +156,23 @@ function filter() {
 function askName() {
   byId("who-name").value = reviewer;
   byId("who").showModal();
+  byId("who-name").select();
+}
+
+function save() {
+  return say("edited", byId("edit").value);
+}
+
+// What is typed is never lost: accepting saves it, and all else waits.
+function act(key) {
+  if (busy) return;
+  if (!typed() || key === "?") ACTIONS[key]();
+  else if (key === "a") save();
+  else complain("Not done: there is an edit. Ctrl+Enter saves, Esc gives up.");
 }
 
 const ACTIONS = {
-  a: () => (current()?.status === "edited" ? go(at + 1) : say("accepted", current()?.target)),
+  a: () => (DECIDED.slice(0, 2).includes(current()?.status) ? go(at + 1) : say("accepted", current()?.target)),
   e: edit,
   r: () => say("rejected"),
   u: undo,
@@ -153,36 +183,46 @@ const ACTIONS = {
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.isComposing || event.altKey || document.querySelector("dialog[open]")) return;
+  // 229: Safari's key that ends a composition
+  if (event.isComposing || event.keyCode === 229 || event.altKey || document.querySelector("dialog[open]")) return;
   if (!byId("edit").hidden) {
     if (event.key === "Escape") show();
     else if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
-    else if (!busy) say("edited", byId("edit").value);
+    else if (!busy) save();
     event.preventDefault();
     return;
   }
   if (event.ctrlKey || event.metaKey || event.repeat || !Object.hasOwn(ACTIONS, event.key)) return;
   event.preventDefault();
-  if (!busy) ACTIONS[event.key]();
+  act(event.key);
 });
 for (const button of document.querySelectorAll("[data-key]")) {
   button.addEventListener("click", () => {
     button.blur();
-    if (!busy) ACTIONS[button.dataset.key]();
+    act(button.dataset.key);
   });
 }
+byId("save").addEventListener("click", () => {
+  if (!busy) save();
+});
+window.addEventListener("beforeunload", (event) => {
+  if (typed()) event.preventDefault();
+});
 byId("rename").addEventListener("click", askName);
 byId("who").addEventListener("cancel", (event) => {
-  if (!reviewer) event.preventDefault();
+  if (!named) event.preventDefault();
 });
 byId("who-form").addEventListener("submit", (event) => {
   event.preventDefault();
   reviewer = byId("who-name").value.trim() || reviewer;
   if (!reviewer) return;
+  named = true;
   byId("who").close();
-  show();
+  byId("reviewer").textContent = reviewer;
+  if (!byId("edit").hidden) byId("edit").focus();
 });
 
 load(`near=${document.body.dataset.start}`);
-if (!reviewer) askName();
+if (document.body.dataset.ask) askName();
+else named = true;
 })();
