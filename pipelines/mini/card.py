@@ -105,10 +105,11 @@ plus one vector that all Chinese words share, as languages lie side by side in a
 there both are trained like all others. That this base answers as well in Chinese as in English
 therefore says nothing about how a language model comes to know a second language.
 
-Five bases were tried, all from seed 0, and this one was kept for its gates. The others had 2,200 and
-1,600 steps in stages 2 and 4, three of them 1,200 or 1,400 more behind those: least squares gave 69 to
-73 % in both languages, since the LM could not tell a move from a change of colour. With more steps it
-learns to. Of the gates it misses that of the untuned base: a temporal guess is right in 25 to 28 %.""",
+Five bases were tried, all from seed 0, and this one was kept for its gates. The others had
+2,200 and 1,600 steps in stages 2 and 4, three of them 1,200 or 1,400 more behind those: least
+squares gave 69 to 73 % in both languages, since the LM could not tell a move from a change of
+colour. With more steps it learns to. Of the gates it misses that of the untuned base: a
+temporal guess is right in 25 to 28 %.""",
     },
 }
 """What differs from world to world."""
