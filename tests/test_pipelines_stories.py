@@ -12,7 +12,7 @@ from features.annotations import load_annotations
 from features.config import DatasetConfig
 from features.recipes import load_recipe
 from pipelines.__main__ import main
-from pipelines.demo_data import DemoDataConfig, write_demo
+from pipelines.demo_data import ENCODING, DemoDataConfig, write_demo
 from pipelines.eval_jobs import benchmark_parts
 from pipelines.mini import MiniConfig, make_mini
 from pipelines.study.recipe import load_study
@@ -56,13 +56,15 @@ def test_files_have_the_real_sets_forms(folder: Path, monkeypatch: pytest.Monkey
     assert all(s.question2 is None for s in asked["generic"] + asked["temporal"])
 
 
-def test_the_demos_manifest_is_what_it_was(tmp_path: Path) -> None:
+def test_the_demos_manifest_says_no_setting_that_nobody_uses(tmp_path: Path) -> None:
     """So that what was rendered before is used again."""
     write_demo(tmp_path, DemoDataConfig(0, 0, 0))
-    assert (tmp_path / "manifest.json").read_text() == (
-        '{"fps":8,"questions":2,"seed":2024,"size":64,"test_videos":0,"train_videos":0,'
-        f'"val_videos":0,"world":"{DEMO.digest}"}}'
-    )
+    assert json.loads((tmp_path / "manifest.json").read_text()) == {
+        **{"fps": 8, "questions": 2, "seed": 2024, "size": 64},
+        **{"test_videos": 0, "train_videos": 0, "val_videos": 0},
+        "world": DEMO.digest,
+        "encoding": ENCODING,
+    }
 
 
 def test_the_study_asks_for_splits_that_its_dataset_has() -> None:
