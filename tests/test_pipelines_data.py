@@ -16,6 +16,7 @@ from features.config import DatasetConfig
 from features.plan import find_videos
 from features.recipes import RECIPES, load_recipe
 from pipelines.__main__ import main
+from pipelines.stages import console
 
 Text = Callable[..., str]
 QUESTIONS = [
@@ -146,7 +147,7 @@ def text(
 ) -> Text:
     """Runs `pipelines data` in the world's folder; its output, after a check of the exit code."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(console, "width", 100)  # made when another test's COLUMNS held, maybe
 
     def run(*args: str, code: int) -> str:
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}

@@ -59,6 +59,10 @@ def dataset_of(folder: Path, name: str, ids: list[str]) -> DatasetConfig:
     samples = [QASample("", i, q, a) for i in [*ids, "v_99"] for q, a in QA]
     write_videoinstruct(folder / "train.json", samples)
     write_videoinstruct(folder / "val.json", samples[2:12])
+    return config_of(folder, name)
+
+
+def config_of(folder: Path, name: str) -> DatasetConfig:
     splits = {s: SplitConfig("videoinstruct", folder / f"{s}.json") for s in ("train", "val")}
     return DatasetConfig(name, folder, splits)
 
@@ -66,8 +70,8 @@ def dataset_of(folder: Path, name: str, ids: list[str]) -> DatasetConfig:
 def run(order: dict[str, Any]) -> None:
     """One training in a fork; the order holds paths and TrainConfig's fields."""
     folder = Path(order["data"])
-    ids = [f"v_{i:02d}" for i in range(20)]
-    data = TrainingData(dataset_of(folder, "demo", ids), folder / "store")
+    # the files are there: processes of one training read them at the same time
+    data = TrainingData(config_of(folder, "demo"), folder / "store")
     options = order["train"] | {"runs": Path(order["train"]["runs"])}
     options["switches"] = ProjectorSwitches(**options.get("switches", {}))
     train(TrainConfig(**options), tiny_base(order["mini"]), data)

@@ -54,6 +54,7 @@ class Zygote:
 def serve(run: Callable[[Any], None]) -> None:
     """Answer a zygote; each run in a fork of this process."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     for line in sys.stdin:
         asked = json.loads(line)
         pid = os.fork()
