@@ -166,7 +166,7 @@ def encode_video(path: Path, frames: UInt8[np.ndarray, "T H W 3"], fps: int) -> 
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.options = ENCODING
+        stream.options = dict(ENCODING)
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
