@@ -10,7 +10,7 @@ from collections.abc import Sequence
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 CHINESE = "\u3400-\u9fff"
 """Of a class of characters in a regular expression."""
-_TOKENS = re.compile(rf"[{CHINESE}]|[^\s{CHINESE}]+")
+TOKENS = re.compile(rf"[{CHINESE}]|[^\s{CHINESE}]+")
 """Words; each Chinese character is a token of its own, since nothing separates them."""
 _BLANKS = re.compile(rf"(?<=[{CHINESE}])\s+|\s+(?=[{CHINESE}])")
 _DIGITS = {"零": 0, "两": 2} | {digit: n for n, digit in enumerate("一二三四五六七八九", start=1)}
@@ -50,7 +50,7 @@ _WITHOUT_PUNCTUATION = _WithoutPunctuation()
 
 def token_f1(pred: str, answer: str) -> float:
     """Harmonic mean of precision and recall over the tokens, counted with multiplicity, in 0..1."""
-    return f1(_TOKENS.findall(pred), _TOKENS.findall(answer))
+    return f1(TOKENS.findall(pred), TOKENS.findall(answer))
 
 
 def f1(pred: Sequence[str], answer: Sequence[str]) -> float:

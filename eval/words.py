@@ -32,11 +32,18 @@ def words(text: str) -> list[str]:
 
 
 @cache
-def simplifier() -> Callable[[str], str]:
-    """Traditional characters as simplified ones, by OpenCC's own table t2s."""
-    import opencc
+def converter(table: str) -> Callable[[str], str]:
+    """One script as the other, by OpenCC's own table: `t2s` gives simplified characters.
 
-    convert: Callable[[str], str] = opencc.OpenCC("t2s").convert
+    Raises:
+        ConfigError: OpenCC is not installed.
+    """
+    try:
+        import opencc
+    except ImportError as error:
+        do = "pip install -e '.[translate]'"
+        raise ConfigError("checks of Chinese need opencc, which is not installed", do=do) from error
+    convert: Callable[[str], str] = opencc.OpenCC(table).convert
     return convert
 
 

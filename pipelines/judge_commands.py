@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from eval.scores import MIN_COVERAGE
 from features.errors import ConfigError
-from pipelines.stages import Stage, console
+from pipelines.stages import Stage, console, say
 from pipelines.translated_command import TranslatedOptions, run_translated
 
 
@@ -109,7 +109,7 @@ def run_export(options: ExportOptions) -> None:
     split = dataset.splits[meta["split"]]
     lost = export_predictions(options.folder, options.target, options.form, split)
     left_out = f"; {lost:,} lost questions are left out, for the scripts would score them"
-    _print(f"{options.target}: {options.form}{left_out if lost else ''}")
+    say(f"{options.target}: {options.form}{left_out if lost else ''}")
 
 
 def run_import(options: ImportOptions) -> None:
@@ -136,7 +136,7 @@ def run_judged(options: JudgedOptions) -> int:
         verdicts += read_judgements(Path(where), options.folder, aspect, prefix)
     judge = PublishedJudge(options.name, verdicts)
     summary = judge_answers(options.folder, judge, options.min_coverage, again=True)
-    _print(str(summary))
+    say(str(summary))
     return 2 if summary.refused else 0
 
 
@@ -171,7 +171,7 @@ def _import(file: Path, dataset: Any, split: str, run: Path | None) -> Path:
     folder = eval_folder(run or Path("runs") / dataset.name / file.stem, dataset.name, split)
     samples = load_annotations(dataset.splits[split])
     done = import_predictions(file, samples, dataset, split, folder)
-    _print(f"{folder}: {done.answered:,} answers; {done.missing:,} questions without one are lost")
+    say(f"{folder}: {done.answered:,} answers; {done.missing:,} questions without one are lost")
     return folder
 
 
@@ -184,11 +184,11 @@ def _run_batch(
 
     if step == "write":
         written = write_batches(judge, _items(folder), judge.batches)
-        _print(f"{judge.batches}: {len(written)} files to hand in")
+        say(f"{judge.batches}: {len(written)} files to hand in")
         judge_folder(folder, judge, replace(judging, estimate=True), console)
         return False
     if step == "submit":
-        _print(f"{judge.batches}: {submit(judge.batches, judge)} files handed in")
+        say(f"{judge.batches}: {submit(judge.batches, judge)} files handed in")
         return False
     return _collect(folder, judge, judging)
 
@@ -200,15 +200,15 @@ def _collect(folder: Path, judge: Any, judging: Any) -> bool:
     from pipelines.evaluation import judge_folder
 
     came = collect(judge.batches, judge)
-    _print(f"{judge.batches}: {came.replies:,} replies, {came.failed:,} of them failures")
+    say(f"{judge.batches}: {came.replies:,} replies, {came.failed:,} of them failures")
     for name, how_far in {**came.waiting, **came.problems}.items():
-        _print(f"{name}: {how_far}")
+        say(f"{name}: {how_far}")
     # what was asked again and failed again has been asked again
     judge.config = replace(judge.config, reask_failed=False)
     due = {request.key for request in judge.due(_items(folder))}
     if due:
         if left := due - open_keys(judge.batches):
-            _print(f"{len(left):,} requests are left: run write again")
+            say(f"{len(left):,} requests are left: run write again")
         return bool(came.problems)
     return bool(came.problems) | _refuses(judge_folder(folder, judge, judging, console, again=True))
 
@@ -233,11 +233,6 @@ def _require_no_file_options(options: JudgeOptions) -> None:
 
 def _refuses(summary: Any) -> bool:
     return summary is not None and bool(summary.refused)
-
-
-def _print(text: str) -> None:
-    """A line that may hold what others wrote: brackets in it are no markup."""
-    console.print(text, highlight=False, markup=False)
 
 
 def _items(folder: Path) -> Any:

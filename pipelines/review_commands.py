@@ -17,7 +17,7 @@ from rich.table import Column, Table
 
 from features.errors import RedVillmError
 from features.translation import Translation, read_translation
-from pipelines.stages import Stage, console
+from pipelines.stages import Stage, console, say
 from pipelines.translate.files import Form
 from pipelines.translate.lines import beside
 
@@ -123,7 +123,7 @@ def run_check(options: CheckOptions) -> None:
         shown = [f"{flag.id}: {flag.reason}" for flag in by_check[check][:3]]
         table.add_row(check, f"{len(by_check[check]):,}", _plain("\n".join(shown)))
     console.print(table)
-    _print(f"{out}: {len(every):,} flags on {len(flags):,} of {len(lines):,} lines")
+    say(f"{out}: {len(every):,} flags on {len(flags):,} of {len(lines):,} lines")
 
 
 def run_export(options: ExportOptions) -> None:
@@ -136,9 +136,9 @@ def run_export(options: ExportOptions) -> None:
     drawn = random.Random(options.seed).sample(others, min(options.sample, len(others)))
     wanted = {*flags, *drawn}
     export_lines(options.target, [line for line in lines if line.id in wanted], flags)
-    _print(f"{options.target}: {len(flags):,} flagged lines and {len(drawn):,} others")
+    say(f"{options.target}: {len(flags):,} flagged lines and {len(drawn):,} others")
     if options.target.suffix == ".json":
-        _print(f"The labelling configuration that fits:\n{LABELLING}")
+        say(f"The labelling configuration that fits:\n{LABELLING}")
 
 
 def run_import(options: ImportOptions) -> None:
@@ -153,7 +153,7 @@ def run_import(options: ImportOptions) -> None:
         merged = merge(lines, read_decisions(options.decisions, lines, options.reviewer))
         write_lines(options.lines, merged.lines)
     changed = sum(new != old for new, old in zip(merged.lines, before, strict=True))
-    _print(f"{options.lines}: decisions about {merged.decided:,} lines; {changed:,} lines changed")
+    say(f"{options.lines}: decisions about {merged.decided:,} lines; {changed:,} lines changed")
 
 
 def run_rate(options: RateOptions) -> None:
@@ -182,12 +182,10 @@ def run_rate(options: RateOptions) -> None:
     if rate.changed is not None:
         missed = "none" if rate.missed is None else f"{100 * rate.missed:.1f} %"
         of_file = f"{100 * rate.changed:.1f} % of the whole file"
-        _print(f"people would change {of_file}; of these {missed} have no flag")
+        say(f"people would change {of_file}; of these {missed} have no flag")
     scores = [f"{x:.1f}" if x is not None else "none" for x in (rate.chrf, rate.ter)]
-    _print(
-        f"{rate.reviewed:,} of {rate.lines:,} lines reviewed; chrF {scores[0]}, TER {scores[1]} %"
-    )
-    _print(f"{out}: the same; signatures {', '.join(rate.signatures)}")
+    say(f"{rate.reviewed:,} of {rate.lines:,} lines reviewed; chrF {scores[0]}, TER {scores[1]} %")
+    say(f"{out}: the same; signatures {', '.join(rate.signatures)}")
 
 
 def run_finish(options: FinishOptions) -> None:
@@ -204,24 +202,25 @@ def run_finish(options: FinishOptions) -> None:
         done = finish(document, lines, out, options.target_answers, options.failed)
         write_lines(options.lines, lines)  # translated again, the file keeps what people said
     left = f"{done.left_out:,} left out with lines that failed or were rejected"
-    _print(f"{out}: {done.rows - done.left_out:,} of {done.rows:,} rows, {left}")
-    _print(done.record.label)
+    say(f"{out}: {done.rows - done.left_out:,} of {done.rows:,} rows, {left}")
+    say(done.record.label)
 
 
 def run_serve(options: ServeOptions) -> None:
     """`serve`: until Ctrl-C."""
     from pipelines.translate.lines import read_lines
+    from pipelines.translate.review_log import log_path
     from pipelines.translate.review_page import ReviewServer
     from pipelines.translate.review_session import Session
 
     lines = read_lines(options.lines)
     flags = _machine_flags(options.lines, lines, options.glossary)
-    log = beside(options.lines, "decisions.jsonl")
+    log = log_path(options.lines)
     session = Session(lines, flags, log, options.reviewer)
     _tell_set_aside(options.lines, session.set_aside)
     name, direction = beside(options.lines, "").name, _record(options.lines).direction
     with closing(session), ReviewServer(session, name, direction, options.port) as server:
-        _print(f"{server.address}\nCtrl-C ends the review; decisions are kept in {log}")
+        say(f"{server.address}\nCtrl-C ends the review; decisions are kept in {log}")
         server.serve_forever()
 
 
@@ -238,7 +237,7 @@ def _tell_set_aside(path: Path, count: int) -> None:
     from pipelines.translate.review_log import log_path
 
     if count:
-        _print(f"{log_path(path)}: {count:,} decisions about texts of an earlier translation left")
+        say(f"{log_path(path)}: {count:,} decisions about texts of an earlier translation left")
 
 
 def _record(lines: Path) -> Translation:
@@ -284,10 +283,6 @@ def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-def _print(text: str) -> None:
-    console.print(text, highlight=False, markup=False)
 
 
 def _verb(options: type[Any], run: Callable[..., int | None], *positionals: str) -> Stage:

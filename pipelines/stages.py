@@ -21,6 +21,11 @@ from pipelines.selection import Selection, annotated_ids
 console = Console(soft_wrap=True)
 
 
+def say(text: str) -> None:
+    """A line that may hold what others wrote: brackets in it are no markup."""
+    console.print(text, highlight=False, markup=False)
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stage: the dataclasses its options fill, and what it does with them."""

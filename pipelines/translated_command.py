@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.stages import console
+from pipelines.stages import say
 
 
 @dataclass(frozen=True)
@@ -39,4 +39,4 @@ def run_translated(options: TranslatedOptions) -> None:
         f"lost; {done.not_asked:,} were not asked\n"
         f"to judge them: python -m pipelines judge {done.folder}"
     )
-    console.print(text, highlight=False, markup=False)
+    say(text)

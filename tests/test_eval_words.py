@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from eval import words as module
-from eval.words import package_name, simplifier, words
+from eval.words import converter, package_name, words
 from features.errors import ConfigError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -36,8 +36,8 @@ def test_words(text: str, wanted: list[str]) -> None:
 
 
 def test_traditional_characters() -> None:
-    assert simplifier()("電腦後面的貓") == "电脑后面的猫"
-    assert simplifier()("a 猫") == "a 猫"
+    assert converter("t2s")("電腦後面的貓") == "电脑后面的猫"
+    assert converter("t2s")("a 猫") == "a 猫"
 
 
 def test_jieba_neither_warns_nor_chats_nor_reads_or_writes_a_shared_folder(tmp_path: Path) -> None:

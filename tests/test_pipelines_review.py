@@ -18,6 +18,7 @@ import pytest
 from review_world import EVIL, World, faultless, make_world
 
 from eval.folders import prediction_row, read_rows
+from eval.words import converter
 from features.annotations import QASample, load_annotations, write_qa_pairs
 from features.config import SplitConfig
 from features.errors import RedVillmError
@@ -286,7 +287,7 @@ def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RedVillmError, match=r"sacrebleu.*pip install -e '\.\[translate\]'"):
         edit_rate([edited("a", "b", 0)], {}, "zh-en")
     monkeypatch.setitem(sys.modules, "opencc", None)
-    scripts._converter.cache_clear()
+    converter.cache_clear()
     with pytest.raises(RedVillmError, match=r"opencc.*pip install -e '\.\[translate\]'"):
         scripts.mixed_scripts("\u9f98")
 

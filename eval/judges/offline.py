@@ -52,9 +52,9 @@ class OfflineJudge:
     def _read(self, text: str) -> str:
         if not self._simplified:
             return text
-        from eval.words import simplifier
+        from eval.words import converter
 
-        return simplifier()(text)
+        return converter("t2s")(text)
 
     def _f1(self, pred: str, answer: str) -> float:
         if not self._words:

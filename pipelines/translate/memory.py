@@ -18,6 +18,7 @@ from pipelines.translate.decisions import DECIDED, merge
 from pipelines.translate.files import Text, read_document
 from pipelines.translate.lines import Line, read_lines, write_lines
 from pipelines.translate.review_forms import read_decisions
+from pipelines.translate.review_log import log_path
 
 _LINES = ".lines.jsonl"
 REVIEWED = ("accepted", "edited")
@@ -95,7 +96,7 @@ def spoken_lines(path: Path) -> list[Line]:
         RedVillmError: damaged lines or decisions, or the page is open.
     """
     lines = read_lines(path) if path.exists() else []
-    log = decisions_path(path)
+    log = log_path(path)
     if not lines or not log.exists():
         return lines
     with log.open("rb") as file:
@@ -105,11 +106,6 @@ def spoken_lines(path: Path) -> list[Line]:
             what, do = "these lines are under review", "end `review serve` first"
             raise RedVillmError(what, where=log, do=do) from error
         return merge(lines, read_decisions(log, lines)).lines
-
-
-def decisions_path(path: Path) -> Path:
-    """Where the review page keeps its decisions about lines: beside them."""
-    return path.with_name(f"{path.name.removesuffix(_LINES)}.decisions.jsonl")
 
 
 def put_aside(path: Path, old: Sequence[Line], new: Sequence[Line]) -> list[Path]:
@@ -126,7 +122,7 @@ def put_aside(path: Path, old: Sequence[Line], new: Sequence[Line]) -> list[Path
     Returns:
         The files under their new names, with the time in them.
     """
-    log, moved = decisions_path(path), []
+    log, moved = log_path(path), []
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     if _words(old) - _words(new):
         aside = path.with_name(f"{path.name.removesuffix('.jsonl')}.{now}.jsonl")
@@ -210,7 +206,8 @@ def read_memory(files: Sequence[str], direction: Direction) -> Memory:
     known: dict[tuple[str, str], Line] = {}
     for line in sorted(lines, key=lambda line: line.status not in REVIEWED):
         known.setdefault((line.source, line.context), line)
-    logs = [log for log in map(decisions_path, paths) if log.exists()]
+    reviewed = [log_path(path) for path in paths if path.name.endswith(_LINES)]
+    logs = [log for log in reviewed if log.exists()]
     return Memory(known, tuple(file_sha256(path) for path in (*paths, *logs)), tuple(rows))
 
 

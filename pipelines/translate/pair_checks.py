@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
+from eval.overlap import CHINESE, TOKENS
 from features.translation import Direction
 from pipelines.translate.numbers import numbers
 from pipelines.translate.protect import kept_tokens, without_tokens
@@ -41,8 +42,7 @@ _INSIDE = re.compile(r"(?<=[a-z0-9,;] )[A-Z][A-Za-z]+(?: [A-Z][A-Za-z]+)*")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _NUMERAL = re.compile("[IVX]+")
 _LATIN = re.compile(r"[A-Z][A-Za-z]+")
-_HAN = re.compile("[\u3400-\u9fff]+")
-_WORDS = re.compile("[\u3400-\u9fff]|[^\\s\u3400-\u9fff]+")
+_HAN = re.compile(f"[{CHINESE}]+")
 _FOREIGN = re.compile("[\u3040-\u30ff\u0400-\u04ff\uac00-\ud7af]+")
 """Kana, Cyrillic, Hangul."""
 _CHATTER = re.compile(
@@ -227,7 +227,7 @@ def _odd_one(text: str) -> str:
 
 def _most_common(text: str) -> tuple[str, int]:
     """The phrase of PHRASE words (Chinese: characters) that comes most often, and how often."""
-    words = _WORDS.findall(text)
+    words = TOKENS.findall(text)
     if len(words) <= PHRASE + LOOP:
         return "", 0
     phrases = Counter(zip(*(words[start:] for start in range(PHRASE)), strict=False))

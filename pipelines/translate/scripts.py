@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Literal
 
-from features.errors import ConfigError
+from eval.words import converter
 
 
 def mixed_scripts(text: str) -> tuple[str, str]:
@@ -23,9 +23,9 @@ def _script(character: str) -> Literal["simplified", "traditional", "both"]:
     in both and 後 in one of them), so the character sets of the time when every system wrote one
     standard only have a word: Big5 has the traditional characters, GB 2312 the simplified ones.
     """
-    if _converter("s2t").convert(character) != character and not _in(character, "big5"):
+    if converter("s2t")(character) != character and not _in(character, "big5"):
         return "simplified"
-    if _converter("t2s").convert(character) != character and not _in(character, "gb2312"):
+    if converter("t2s")(character) != character and not _in(character, "gb2312"):
         return "traditional"
     return "both"
 
@@ -35,13 +35,3 @@ def _in(character: str, encoding: str) -> bool:
         return bool(character.encode(encoding))
     except UnicodeEncodeError:
         return False
-
-
-@cache
-def _converter(name: str) -> Any:
-    try:
-        import opencc
-    except ImportError as error:
-        do = "pip install -e '.[translate]'"
-        raise ConfigError("checks of Chinese need opencc, which is not installed", do=do) from error
-    return opencc.OpenCC(name)
