@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,13 @@ def check(video: DecodedVideo, frames: np.ndarray, seconds: list[float]) -> None
     at = midpoint_indices(len(frames), COUNT)
     np.testing.assert_array_equal(video.view(), to_square(frames, "squash-nearest", 48)[at])
     assert video.view_pts() == pytest.approx([seconds[i] for i in at], abs=2e-3)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no such policies here")
+def test_writing_a_video_leaves_this_process_at_its_priority(tmp_path: Path) -> None:
+    policy = os.sched_getscheduler(0)
+    Made("av1.mp4", "libsvtav1").write(tmp_path)
+    assert os.sched_getscheduler(0) == policy
 
 
 @pytest.mark.parametrize("made", [*PLAIN, *UNUSUAL], ids=lambda made: made.name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -48,7 +50,8 @@ class Made:
 
     def write(self, folder: Path) -> Path:
         path = folder / self.name
-        with av.open(str(path), "w", options={"fflags": "+bitexact", **self.mux}) as container:
+        flags = {"fflags": "+bitexact", **self.mux}
+        with same_priority(), av.open(str(path), "w", options=flags) as container:
             stream = container.add_stream(self.codec, rate=25)
             stream.width, stream.height = self.size
             stream.pix_fmt = self.pix_fmt
@@ -64,6 +67,24 @@ class Made:
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         return path
+
+
+@contextmanager
+def same_priority() -> Iterator[None]:
+    """Run on at the priority from before.
+
+    Where SVT-AV1 is root's, it makes the thread that opens it a real-time thread of the highest
+    priority and leaves it so. All that is started from there inherits it: a browser then takes
+    whole cores, for which the kernel waits in vain.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, param)
 
 
 def pictures(count: int, width: int, height: int) -> np.ndarray:
