@@ -197,6 +197,8 @@ def do_tasks(
         bar = progress.add_task("cells", total=len(waiting))
         for run, error in outcomes:
             progress.advance(bar, len(run))
+            if not console.is_terminal:  # a job's log, in which no bar moves
+                console.print(f"{progress.tasks[0].completed:.0f} of {len(waiting)} cells")
             for task in run:
                 if not task.is_done():
                     failed[task.fingerprint] = error or "it left no answers"
