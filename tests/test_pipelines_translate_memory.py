@@ -215,3 +215,15 @@ def test_a_decision_about_an_earlier_text_stops_nothing_and_is_kept(
     assert (found[1].status, found[1].target) == ("edited", "好球")
     assert found[0].status == "machine", "a word about an earlier text is kept, and decides nothing"
     assert Path("other.json.decisions.jsonl").read_bytes() == said
+
+
+def test_decisions_whose_lines_are_gone_are_kept(folder: Path) -> None:
+    with DeepLServer() as server:
+        assert translate(server) == 0
+        decide_on_the_page(folder, "0/question", "rejected")
+        said = (folder / "out.json.decisions.jsonl").read_bytes()
+        lines_path(folder / "out.json").unlink()
+        assert translate(server) == 0
+    (kept,) = folder.glob("out.json.decisions.*.jsonl")
+    assert kept.read_bytes() == said
+    assert len(read_lines(lines_path(folder / "out.json"))) == 2 * len(ROWS)

@@ -49,7 +49,8 @@ class Rate:
     unflagged: Share
     """Of the reviewed lines without any: the false omission rate of all checks. Where a sample of
     them was drawn, of its lines alone, for what people look at beside it is not drawn at random;
-    else of all, as if they had been."""
+    else of all, as if they had been. People go through the file from its beginning, so a sample
+    that is reviewed in part tells of the beginning."""
     drawn: int | None
     """Lines of that sample, reviewed or not; None: none was drawn."""
     beside: int

@@ -148,8 +148,7 @@ class Session:
             self._were.add(line)
             self._last = line.id
             self.lines[at] = new
-            self._decided -= {at}
-            self._decided |= {at} if new.status in DECIDED else set()
+            (self._decided.add if new.status in DECIDED else self._decided.discard)(at)
             return self.told(line.id)
 
     def told(self, name: str) -> dict[str, Any]:
