@@ -3,105 +3,29 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.progress import track
 from rich.table import Column, Table
 
 from features.errors import RedVillmError
 from features.translation import Translation, read_translation
+from pipelines.review_options import (
+    CheckOptions,
+    ExportOptions,
+    FinishOptions,
+    ImportOptions,
+    RateOptions,
+    ServeOptions,
+)
 from pipelines.stages import Stage, console, say
-from pipelines.translate.files import Form
 from pipelines.translate.lines import beside
-
-
-@dataclass(frozen=True)
-class CheckOptions:
-    """Look for what is suspicious in every line; <file>.flags.jsonl has all flags."""
-
-    lines: Path
-    """<file>.lines.jsonl, which the translation left beside <file>."""
-    glossary: Path | None = None
-    """Terms that must be used: lines of source<TAB>target."""
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """Flagged lines and a sample of the others as a file for reviewers."""
-
-    lines: Path
-    """<file>.lines.jsonl."""
-    target: Path
-    """File to write; its suffix says which form: .jsonl, .csv (for spreadsheets) or .json (tasks
-    for Label Studio)."""
-    sample: int = 200
-    """Lines without flags to add."""
-    seed: int = 0
-    """Which ones."""
-    glossary: Path | None = None
-    """As for `check`."""
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """Decisions of people back into the lines: all of a file, or nothing."""
-
-    lines: Path
-    """<file>.lines.jsonl."""
-    decisions: Path
-    """What came back: .jsonl, .csv, or Label Studio's export .json. The page's decisions are known
-    to every verb without it."""
-    reviewer: str = ""
-    """Whose word the rows are that name nobody."""
-
-
-@dataclass(frozen=True)
-class RateOptions:
-    """How much people changed, and how often each check was right."""
-
-    lines: Path
-    """<file>.lines.jsonl."""
-    glossary: Path | None = None
-    """As for `check`."""
-
-
-@dataclass(frozen=True)
-class FinishOptions:
-    """The final file in its own form, with what people made of it."""
-
-    lines: Path
-    """<file>.lines.jsonl; <file> is written again."""
-    source: Path
-    """The file that was translated."""
-    form: Form | None = None
-    """Its form; found by looking at it unless given."""
-    answers: Path | None = None
-    """Of qa-pairs the source with the answers."""
-    target_answers: Path | None = None
-    """Of qa-pairs the file to write the answers to."""
-    failed: Literal["drop", "refuse"] = "drop"
-    """Rows with a line that failed or was rejected: leave them out (and count them), or stop."""
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """Review lines in the browser; every decision is kept in <file>.decisions.jsonl at once."""
-
-    lines: Path
-    """<file>.lines.jsonl."""
-    reviewer: str = ""
-    """Who reviews; the page asks unless given."""
-    port: int = 0
-    """Of this machine; 0: any free one."""
-    glossary: Path | None = None
-    """As for `check`."""
 
 
 def run_check(options: CheckOptions) -> None:
@@ -129,14 +53,17 @@ def run_check(options: CheckOptions) -> None:
 def run_export(options: ExportOptions) -> None:
     """`export`."""
     from pipelines.translate.review_forms import LABELLING, export_lines
+    from pipelines.translate.review_sample import take_part
 
     lines = _read(options.lines)
     flags = _machine_flags(options.lines, lines, options.glossary)
-    others = [line.id for line in lines if line.id not in flags]
-    drawn = random.Random(options.seed).sample(others, min(options.sample, len(others)))
-    wanted = {*flags, *drawn}
-    export_lines(options.target, [line for line in lines if line.id in wanted], flags)
-    say(f"{options.target}: {len(flags):,} flagged lines and {len(drawn):,} others")
+    wanted = {*flags, *_draw(options.lines, lines, flags, options.sample, options.seed)}
+    taken = [line for line in lines if line.id in wanted]
+    if options.part:
+        taken = take_part(taken, options.part)
+    export_lines(options.target, taken, flags)
+    flagged = sum(line.id in flags for line in taken)
+    say(f"{options.target}: {flagged:,} flagged lines and {len(taken) - flagged:,} others")
     if options.target.suffix == ".json":
         say(f"The labelling configuration that fits:\n{LABELLING}")
 
@@ -161,24 +88,22 @@ def run_rate(options: RateOptions) -> None:
     from features.durable import replace_json
     from features.spec import SCHEMA_VERSION
     from pipelines.translate.review_rate import edit_rate
+    from pipelines.translate.review_rate_table import show_rate
+    from pipelines.translate.review_sample import read_sample
 
     lines = _read(options.lines)
     flags = _machine_flags(options.lines, lines, options.glossary)
+    drawn = _draw(options.lines, lines, flags) if read_sample(options.lines) else None
     with console.status("rating"):
-        rate = edit_rate(lines, flags, _record(options.lines).direction)
+        rate = edit_rate(lines, flags, _record(options.lines).direction, drawn)
     out = beside(options.lines, "rate.json")
     replace_json(out, {"schema": SCHEMA_VERSION, **asdict(rate)}, "rate")
-    table = Table("of reviewed lines", "accepted", "edited", "rejected")
-    table.add_row("all", *map(_share, rate.statuses.values()))
-    for name, statuses in rate.reviewers.items():
-        table.add_row(f"by {_plain(name)}", *map(_share, statuses.values()))
-    console.print(table)
-    table = Table("check", "edited or rejected, of reviewed lines with its flag")
-    for check, share in rate.checks.items():
-        table.add_row(check, _share(share))
-    table.add_row("any flag", _share(rate.flagged))
-    table.add_row("no flag at all", _share(rate.unflagged))
-    console.print(table)
+    show_rate(rate, console)
+    if rate.drawn is not None:
+        say(
+            f"{rate.unflagged.of:,} of the {rate.drawn:,} lines of the sample reviewed; "
+            f"{rate.beside:,} more lines without a flag tell nothing about the others"
+        )
     if rate.changed is not None:
         missed = "none" if rate.missed is None else f"{100 * rate.missed:.1f} %"
         of_file = f"{100 * rate.changed:.1f} % of the whole file"
@@ -216,7 +141,8 @@ def run_serve(options: ServeOptions) -> None:
     lines = read_lines(options.lines)
     flags = _machine_flags(options.lines, lines, options.glossary)
     log = log_path(options.lines)
-    session = Session(lines, flags, log, options.reviewer)
+    drawn = _draw(options.lines, lines, flags, options.sample, options.seed)
+    session = Session(lines, flags, log, options.reviewer, drawn)
     _tell_set_aside(options.lines, session.set_aside)
     name, direction = beside(options.lines, "").name, _record(options.lines).direction
     with closing(session), ReviewServer(session, name, direction, options.port) as server:
@@ -269,13 +195,22 @@ def _machine_flags(
     return _flags(path, [undecided(line) for line in lines], glossary)
 
 
-def _share(share: Any) -> str:
-    if not share.of:
-        return "none"
-    told = f"{share.count:,} of {share.of:,}: {100 * share.count / share.of:.1f} %"
-    if share.low is None:
-        return told
-    return f"{told} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+def _draw(
+    path: Path,
+    lines: Sequence[Any],
+    flags: Mapping[str, Any],
+    size: int | None = None,
+    seed: int | None = None,
+) -> list[str]:
+    """Ids of the sample, and a word where lines or flags that changed have changed it."""
+    from pipelines.translate.review_sample import draw_sample, read_sample
+
+    before, sample = read_sample(path), draw_sample(path, lines, flags, size, seed)
+    if before and (before.size, before.seed) == (sample.size, sample.seed):
+        new = len({*sample.ids} - {*before.ids})
+        if sample.ids != before.ids:
+            say(f"the sample has {new:,} other lines: lines or their flags are not what they were")
+    return sample.ids
 
 
 def _plain(text: str) -> str:

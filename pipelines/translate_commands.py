@@ -11,7 +11,7 @@ from typing import Any, Literal
 from features.errors import ConfigError, few
 from features.spec import record_digest
 from features.translation import Direction, Language, Translation, write_translation
-from pipelines.stages import Stage, console
+from pipelines.stages import Stage, console, say
 from pipelines.translate.files import Form
 from pipelines.translate.lines import Line
 from pipelines.translate.memory import REVIEWED
@@ -75,12 +75,15 @@ def run_translate(options: TranslateOptions) -> int:
     direction: Direction = "en-zh" if options.to == "zh" else "zh-en"
     translator = make_translator(config, direction, options.glossary)
     memory = read_memory(options.memory.split(), direction)
-    left, worst = options.max_characters, 0
+    if memory.set_aside:
+        left = f"{memory.set_aside:,} decisions about texts of an earlier translation left"
+        say(f"the memory: {left}")
+    cap, worst = options.max_characters, 0
     tasks = _tasks(options)
     _require_places(tasks)
     for task in tasks:
-        sent, code = _translate(task, replace(options, max_characters=left), translator, memory)
-        left = None if left is None else left - sent
+        sent, code = _translate(task, replace(options, max_characters=cap), translator, memory)
+        cap = None if cap is None else cap - sent
         worst = max(worst, code)
     return worst
 
@@ -129,27 +132,31 @@ def _translate(
     from pipelines.translate.run import Work
 
     document = read_document(task.file, task.form, task.answers)
-    old = spoken_lines(lines_path(task.target))
+    spoken = spoken_lines(lines_path(task.target))
+    old = spoken.lines
+    if spoken.set_aside:
+        left = f"{spoken.set_aside:,} decisions about texts of an earlier translation left"
+        say(f"{task.target}: {left}")
     memory = memory.for_file(document.texts, old, translator.label)
     work = Work(document.texts, translator, memory, options.cache, options.retry_failed)
-    _print(f"{task.file}: {document.form}, {translator.direction} by {translator.label}")
+    say(f"{task.file}: {document.form}, {translator.direction} by {translator.label}")
     if options.dry_run:
-        _print(str(work.estimate(work.due())))
+        say(str(work.estimate(work.due())))
         return 0, 0
     sent = work.ask(options.max_characters, console)
     lines, faults = work.lines()
     for aside in put_aside(lines_path(task.target), old, lines):
-        _print(f"{aside}: what people said of earlier lines, kept")
+        say(f"{aside}: what people said of earlier lines, kept")
     write_lines(lines_path(task.target), lines)
     if faults:
         what = f"{len(faults):,} translations are not faithful to what must stay"
-        _print(f"{what}: {few(faults)}; `review check` flags them")
+        say(f"{what}: {few(faults)}; `review check` flags them")
     failed = Counter(line.error for line in lines if line.target is None)
     if failed:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in failed.most_common(5))
-        _print(f"{failed.total():,} of {len(lines):,} texts have no translation ({reasons})")
+        say(f"{failed.total():,} of {len(lines):,} texts have no translation ({reasons})")
         if options.failed == "refuse":
-            _print(f"{task.target} is not written; run again, or say --failed keep")
+            say(f"{task.target} is not written; run again, or say --failed keep")
             return sent, 2
     # a prediction in the wrong language would be judged; one that is not there is counted as lost
     unusable = ("rejected", "failed") if document.form == "predictions" else ("rejected",)
@@ -168,7 +175,7 @@ def _translate(
             failed=failed.total(),
         ),
     )
-    _print(f"{task.target}: {len(lines) - failed.total():,} texts translated")
+    say(f"{task.target}: {len(lines) - failed.total():,} texts translated")
     return sent, 0
 
 
@@ -176,10 +183,6 @@ def _engines(lines: Sequence[Line], label: str) -> str:
     """Who made the texts: this translator, and whoever made those of the memory."""
     found = {line.engine for line in lines if line.target is not None}
     return " + ".join(sorted(found, key=lambda name: (name != label, name))) or label
-
-
-def _print(text: str) -> None:
-    console.print(text, markup=False)
 
 
 STAGES = {"translate": Stage(lambda: (TranslateOptions,), run_translate, positionals=("file",))}

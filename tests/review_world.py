@@ -9,9 +9,11 @@ from pathlib import Path
 from pseudo_translation import hard_lines, pseudo
 
 from features.translation import Translation, write_translation
+from pipelines.__main__ import main
 from pipelines.translate.files import read_document
-from pipelines.translate.lines import Line, lines_path, write_lines
+from pipelines.translate.lines import Line, lines_path, read_lines, write_lines
 
+WHEN = "2026-05-01T10:00:00.000000+00:00"
 EVIL = "<img src=x onerror=alert(1)>{name}"
 
 
@@ -49,3 +51,21 @@ def make_world(folder: Path, rows: int = 10, spoilt: dict[str, str | None] | Non
     record = Translation("annotations", "en-zh", "pseudo", "d" * 64, len(lines), failed=failed)
     write_translation(out, record)
     return World(source, out, lines_path(out))
+
+
+def review(*args: object) -> int:
+    return main(["review", *map(str, args)])
+
+
+def decide(world: World, **statuses: str) -> None:
+    """Decisions by `row_field=status`, or `edited:text`, as rows of JSONL."""
+    lines = {line.id: line for line in read_lines(world.lines)}
+    rows = []
+    for name, told in statuses.items():
+        line = lines[name[1:].replace("_", "/")]
+        status, _, text = told.partition(":")
+        row = {"id": line.id, "source": line.source, "target": text or line.target or ""}
+        rows.append(row | {"status": status, "reviewer": "Ann", "reviewed": WHEN})
+    path = world.lines.with_name("back.jsonl")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert review("import", world.lines, path) == 0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from review_world import EVIL, World, faultless, make_world
+from review_world import EVIL, WHEN, World, decide, faultless, make_world, review
 
 from eval.folders import prediction_row, read_rows
 from eval.words import converter
@@ -23,7 +23,6 @@ from features.annotations import QASample, load_annotations, write_qa_pairs
 from features.config import SplitConfig
 from features.errors import RedVillmError
 from features.translation import Translation, read_translation, write_translation
-from pipelines.__main__ import main
 from pipelines.review_commands import ImportOptions, run_import
 from pipelines.translate import review_forms, scripts
 from pipelines.translate.checks import Flag
@@ -34,31 +33,12 @@ from pipelines.translate.review_forms import read_decisions
 from pipelines.translate.review_rate import edit_rate, wilson
 from pipelines.translate.review_session import Session
 
-WHEN = "2026-05-01T10:00:00.000000+00:00"
 SPOILT = {"1/answer": "好。", "4/question": None, "6/answer": EVIL}
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return make_world(tmp_path, spoilt=SPOILT)
-
-
-def review(*args: object) -> int:
-    return main(["review", *map(str, args)])
-
-
-def decide(world: World, **statuses: str) -> None:
-    """Decisions by `row_field=status`, or `edited:text`, as rows of JSONL."""
-    lines = {line.id: line for line in read_lines(world.lines)}
-    rows = []
-    for name, told in statuses.items():
-        line = lines[name[1:].replace("_", "/")]
-        status, _, text = told.partition(":")
-        row = {"id": line.id, "source": line.source, "target": text or line.target or ""}
-        rows.append(row | {"status": status, "reviewer": "Ann", "reviewed": WHEN})
-    path = world.lines.with_name("back.jsonl")
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert review("import", world.lines, path) == 0
 
 
 def test_check_counts_flags_by_check_and_keeps_them(

@@ -11,10 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
+from urllib.request import urlopen
 
 import pytest
 from browser import Seen, contrast, watch
@@ -57,7 +58,7 @@ def visit(browser: Browser) -> Iterator[Visit]:
         pages.append(page)
         seen = watch(page)
         page.goto(address)
-        expect(page.locator("#progress")).to_contain_text("reviewed")
+        expect(page.locator("#progress")).to_contain_text("done")
         return page, seen
 
     yield go
@@ -71,8 +72,12 @@ def world(tmp_path: Path) -> World:
 
 
 @contextmanager
-def serving(lines: list[Line], log: Path, reviewer: str = "Ann") -> Iterator[ReviewServer]:
-    session = Session(lines, FLAGS, log, reviewer)
+def serving(
+    lines: list[Line], log: Path, reviewer: str = "Ann", sample: Collection[str] | None = None
+) -> Iterator[ReviewServer]:
+    """All lines are to be reviewed unless a sample is given."""
+    drawn = [line.id for line in lines] if sample is None else sample
+    session = Session(lines, FLAGS, log, reviewer, drawn)
     with ReviewServer(session, "out.json", "en-zh") as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -83,9 +88,9 @@ def serving(lines: list[Line], log: Path, reviewer: str = "Ann") -> Iterator[Rev
 
 
 @contextmanager
-def command(world: World) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def command(world: World, *more: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The real command, which is killed in the end."""
-    args = [sys.executable, "-m", "pipelines", "review", "serve", str(world.lines)]
+    args = [sys.executable, "-m", "pipelines", "review", "serve", str(world.lines), *more]
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
     with subprocess.Popen(args, stdout=subprocess.PIPE, text=True, env=env) as process:
         try:
@@ -102,6 +107,19 @@ def at(page: Page, name: str) -> None:
     expect(page.locator("#line")).not_to_have_attribute("aria-busy", "true")
 
 
+def opened(visit: Visit, server: ReviewServer, name: str = "0/question") -> Page:
+    """The page, once it shows the line at which it begins."""
+    page, _ = visit(server.address)
+    at(page, name)
+    return page
+
+
+def press(page: Page, key: str, then: str) -> None:
+    """Press a key and wait for the line that is shown then."""
+    page.keyboard.press(key)
+    at(page, then)
+
+
 def rows(log: Path) -> list[tuple[str, str]]:
     return [
         (row["id"], row["status"])
@@ -116,8 +134,7 @@ def test_by_keyboard_alone_and_a_kill_loses_nothing(world: World, visit: Visit) 
         expect(page.locator("#who-name")).to_be_focused()  # asked once
         page.keyboard.type("Ann a\n")
         at(page, "0/question")
-        page.keyboard.press("a")
-        at(page, "0/answer")
+        press(page, "a", "0/answer")
         page.keyboard.press("e")
         expect(page.locator("#edit")).to_be_focused()
         page.keyboard.type("aer")  # no commands here
@@ -130,19 +147,14 @@ def test_by_keyboard_alone_and_a_kill_loses_nothing(world: World, visit: Visit) 
         page.keyboard.type("answer?")
         page.keyboard.press("Control+Enter")
         at(page, "1/question")
-        page.keyboard.press("r")
-        at(page, "1/answer")
+        press(page, "r", "1/answer")
         expect(page.locator("#flags li")).to_contain_text(["length: got"])
-        expect(page.locator("#progress")).to_have_text("3 of 20 reviewed; line 4 of 20")
-        page.keyboard.press("u")
-        at(page, "1/question")
-        expect(page.locator("#progress")).to_have_text("2 of 20 reviewed; line 3 of 20")
-        page.keyboard.press("j")
-        at(page, "1/answer")
-        page.keyboard.press("k")
-        at(page, "1/question")
-        page.keyboard.press("a")
-        at(page, "1/answer")
+        expect(page.locator("#progress")).to_have_text("To review: 3 of 20 done; line 4 of 20")
+        press(page, "u", "1/question")
+        expect(page.locator("#progress")).to_have_text("To review: 2 of 20 done; line 3 of 20")
+        press(page, "j", "1/answer")
+        press(page, "k", "1/question")
+        press(page, "a", "1/answer")
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert seen.problems == []
@@ -151,23 +163,23 @@ def test_by_keyboard_alone_and_a_kill_loses_nothing(world: World, visit: Visit) 
     told = [("0/question", "accepted"), ("0/answer", "edited"), ("1/question", "rejected")]
     assert rows(log) == [*told, ("1/question", "machine"), ("1/question", "accepted")]
     log.write_bytes(log.read_bytes() + b'{"id": "torn')
-    with command(world) as (address, _):
+    with command(world, "--sample", "0") as (address, _):
         page, seen = visit(address)
         expect(page.locator("#who-name")).to_have_value("Ann a")  # asked again: it may be another
         page.keyboard.press("Enter")
         at(page, "1/answer")  # where it stopped
-        expect(page.locator("#progress")).to_have_text("3 of 20 reviewed; line 4 of 20")
+        expect(page.locator("#progress")).to_have_text("To review: 0 of 3 done; line 1 of 3")
         expect(page.locator("#reviewer")).to_have_text("Ann a")
         page.keyboard.press("f")
-        expect(page.locator("#progress")).to_have_text("3 of 20 reviewed; flagged line 1 of 3")
-        page.keyboard.press("j")
-        at(page, "4/question")
+        expect(page.locator("#progress")).to_have_text("All lines: 3 of 20 done; line 4 of 20")
+        page.keyboard.press("f")
+        expect(page.locator("#progress")).to_have_text("To review: 0 of 3 done; line 1 of 3")
+        press(page, "j", "4/question")
         page.keyboard.press("a")
         expect(page.locator("#problem")).to_contain_text("accepted, but without a text")
-        page.keyboard.press("r")
-        at(page, "6/answer")
+        press(page, "r", "6/answer")
         page.keyboard.press("f")
-        expect(page.locator("#progress")).to_have_text("4 of 20 reviewed; line 14 of 20")
+        expect(page.locator("#progress")).to_have_text("All lines: 4 of 20 done; line 14 of 20")
         at(page, "6/answer")
         page.keyboard.press("?")
         expect(page.locator("#help")).to_be_visible()
@@ -279,20 +291,15 @@ def test_texts_are_texts_in_their_language(world: World, visit: Visit, tmp_path:
 def test_two_tabs_lose_no_decision(world: World, visit: Visit, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     with serving(read_lines(world.lines), log) as server:
-        (one, _), (two, _) = visit(server.address), visit(server.address)
-        at(one, "0/question")
-        at(two, "0/question")
-        one.keyboard.press("a")
-        at(one, "0/answer")
+        one, two = opened(visit, server), opened(visit, server)
+        press(one, "a", "0/answer")
         two.keyboard.press("r")
         expect(two.locator("#problem")).to_contain_text("Ann decided otherwise meanwhile")
         expect(two.locator("#status")).to_have_text("accepted by Ann")
         assert rows(log) == [("0/question", "accepted")]
-        two.keyboard.press("r")  # now that it is known
-        at(two, "0/answer")
-        one.keyboard.press("a")
-        at(one, "1/question")
-        expect(one.locator("#progress")).to_contain_text("2 of 20 reviewed")
+        press(two, "r", "0/answer")  # now that it is known
+        press(one, "a", "1/question")
+        expect(one.locator("#progress")).to_contain_text("2 of 20 done")
     decisions = [("0/question", "accepted"), ("0/question", "rejected"), ("0/answer", "accepted")]
     assert rows(log) == decisions
     with serving(read_lines(world.lines), log) as server:
@@ -308,8 +315,7 @@ def begin_edit(page: Page, text: str) -> None:
 def test_what_is_typed_is_never_lost(world: World, visit: Visit, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     with serving(read_lines(world.lines), log) as server:
-        page, _ = visit(server.address)
-        at(page, "0/question")
+        page = opened(visit, server)
         begin_edit(page, "typed")
         for key in ("j", "k", "f", "r", "u", "e"):
             page.locator(f"[data-key={key}]").click()
@@ -346,28 +352,21 @@ def test_undo_gives_a_decision_back_to_whoever_made_it(
 ) -> None:
     log = tmp_path / "log.jsonl"
     with serving(read_lines(world.lines), log) as server:
-        first, _ = visit(server.address)
-        at(first, "0/question")
+        first = opened(visit, server)
         first.keyboard.press("u")  # nothing to undo
         expect(first.locator("#problem")).to_contain_text("nothing was decided on this page")
-        first.keyboard.press("a")
-        at(first, "0/answer")
+        press(first, "a", "0/answer")
         ours = server.session.lines[0]
     with serving(read_lines(world.lines), log, "Bo") as server:
-        page, _ = visit(server.address)
-        at(page, "0/answer")
-        page.keyboard.press("k")
-        at(page, "0/question")
+        page = opened(visit, server, "0/answer")
+        press(page, "k", "0/question")
         page.keyboard.press("u")  # nor is Ann's decision
-        page.keyboard.press("r")
-        at(page, "0/answer")
+        press(page, "r", "0/answer")
         assert server.session.lines[0].reviewer == "Bo"
-        page.keyboard.press("u")
-        at(page, "0/question")
+        press(page, "u", "0/question")
         expect(page.locator("#status")).to_have_text("accepted by Ann")
         assert server.session.lines[0] == ours
-        page.keyboard.press("a")  # accepted already: not said again
-        at(page, "0/answer")
+        press(page, "a", "0/answer")  # accepted already: not said again
         assert len(rows(log)) == 3
         invented = {"id": "0/answer", "status": "rejected", "reviewer": "Ann", "seen": ""}
         invented |= {"target": "", "restores": "2026-05-01T10:00:00.000000+00:00"}
@@ -382,31 +381,104 @@ def test_the_next_line_is_one_that_nobody_has_decided(
     world: World, visit: Visit, tmp_path: Path
 ) -> None:
     with serving(read_lines(world.lines), tmp_path / "log.jsonl") as server:
-        (one, _), (two, _) = visit(server.address), visit(server.address)
-        at(one, "0/question")
-        at(two, "0/question")
-        one.keyboard.press("a")
-        at(one, "0/answer")
-        one.keyboard.press("a")
-        at(one, "1/question")
+        one, two = opened(visit, server), opened(visit, server)
+        press(one, "a", "0/answer")
+        press(one, "a", "1/question")
         two.reload()
         at(two, "1/question")  # where the review is, and not where the server began
-        one.keyboard.press("k")
-        at(one, "0/answer")
-        one.keyboard.press("r")
-        at(one, "1/question")
-        one.keyboard.press("j")
-        at(one, "1/answer")
-        one.keyboard.press("r")
-        at(one, "2/question")
-        two.keyboard.press("k")
-        at(two, "0/answer")
+        press(one, "k", "0/answer")
+        press(one, "r", "1/question")
+        press(one, "j", "1/answer")
+        press(one, "r", "2/question")
+        press(two, "k", "0/answer")
         part = server.session.part(False, near=19, due=1)
         assert part["at"] == 19
         last = server.session.lines[19]
         asked = {"id": last.id, "status": "rejected", "target": "", "reviewer": "A", "seen": ""}
         server.session.decide(asked)
         assert server.session.part(False, near=19, due=1)["at"] == 2
+
+
+def test_the_review_set_comes_first_and_its_end_is_said(
+    world: World, visit: Visit, tmp_path: Path
+) -> None:
+    log, sample = tmp_path / "log.jsonl", ["0/answer", "8/question"]
+    with serving(read_lines(world.lines), log, sample=sample) as server:
+        page = opened(visit, server, "0/answer")
+        toggle, progress, done = (
+            page.locator(part) for part in ("[data-key=f]", "#progress", "#done")
+        )
+        expect(toggle).to_have_text("To review f")
+        expect(toggle).to_have_attribute("aria-pressed", "true")
+        expect(progress).to_have_text("To review: 0 of 5 done; line 1 of 5")
+        press(page, "j", "1/answer")
+        for name in ("4/question", "6/answer", "8/question"):
+            press(page, "r", name)
+        expect(done).to_be_empty()
+        press(page, "r", "0/answer")  # the one that was passed over
+        press(page, "a", "0/answer")  # it stays, and says so
+        expect(page.locator("#status")).to_have_text("accepted by Ann")
+        expect(done).to_have_text(
+            "Done: nothing is left of the 5 lines to review. f shows all lines."
+        )
+        expect(progress).to_have_text("To review: 5 of 5 done; line 1 of 5")
+        press(page, "u", "0/answer")
+        expect(done).to_be_empty()
+        press(page, "r", "0/answer")
+        expect(done).to_contain_text("Done")
+        press(page, "r", "1/answer")  # a second look goes on from line to line
+        for name in ("4/question", "6/answer", "8/question", "8/question"):
+            press(page, "j", name)
+        page.keyboard.press("f")
+        expect(progress).to_have_text("All lines: 5 of 20 done; line 17 of 20")
+        expect(toggle).to_have_attribute("aria-pressed", "false")
+        expect(done).to_be_empty()
+        at(page, "8/question")
+        press(page, "j", "8/answer")
+        press(page, "a", "9/question")  # beside the sample
+        page.keyboard.press("f")
+        expect(progress).to_have_text("To review: 5 of 5 done; line 5 of 5")
+        page.reload()
+        expect(done).to_contain_text("nothing is left of the 5 lines")
+        assert server.session.part(False)["progress"]["all"] == {"decided": 6, "total": 20}
+    assert [name for name, _ in rows(log)][:5] == [
+        *("1/answer", "4/question", "6/answer", "8/question", "0/answer")
+    ]
+
+
+def test_the_page_and_an_export_have_the_same_lines_to_review(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "export.jsonl"
+    with command(world, "--sample", "5", "--seed", "2") as (address, _):
+        with urlopen(f"{address}lines?at=0") as reply:
+            part = json.loads(reply.read())
+        assert main(["review", "export", str(world.lines), str(path)]) == 0
+    names = [json.loads(row)["id"] for row in path.read_text(encoding="utf-8").splitlines()]
+    assert [line["id"] for line in part["lines"]] == names
+    assert len(names) == len(SPOILT) + 5
+    assert part["progress"]["review"] == {"decided": 0, "total": 8}
+
+
+def test_where_nothing_is_to_be_reviewed_the_page_says_so(
+    world: World, visit: Visit, tmp_path: Path
+) -> None:
+    session = Session(read_lines(world.lines), {}, tmp_path / "log.jsonl", "Ann")
+    with closing(session), ReviewServer(session, "out.json", "en-zh") as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        page = opened(visit, server, "")
+        expect(page.locator("#done")).to_have_text(
+            "No line has a flag, and no sample was drawn. f shows all lines."
+        )
+        expect(page.locator("#progress")).to_have_text("To review: 0 of 0 done; line none")
+        press(page, "a", "")
+        press(page, "f", "0/question")
+        for line in session.lines:
+            asked = {"id": line.id, "status": "rejected", "target": "", "reviewer": "A", "seen": ""}
+            session.decide(asked)
+        page.reload()
+        at(page, "")
+        press(page, "f", "0/question")
+        expect(page.locator("#done")).to_have_text("All lines are reviewed.")
+        server.shutdown()
 
 
 def test_only_one_process_has_a_files_decisions(world: World, tmp_path: Path) -> None:
@@ -509,7 +581,9 @@ def test_a_hundred_thousand_lines_come_in_slices(visit: Visit, tmp_path: Path) -
         for number in range(1, 4):
             page.keyboard.press("a")
             at(page, f"{number}/answer")
-        expect(page.locator("#progress")).to_have_text("3 of 100,000 reviewed; line 4 of 100,000")
+        expect(page.locator("#progress")).to_have_text(
+            "To review: 3 of 100,000 done; line 4 of 100,000"
+        )
         assert len([url for url in seen.requests if "/lines?" in url]) == 1
         part = server.session.part(False, at=99_999)
         assert (part["at"], len(part["lines"])) == (99_999, SLICE)

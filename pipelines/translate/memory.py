@@ -14,11 +14,10 @@ from typing import TypeVar
 from features.durable import file_sha256
 from features.errors import AnnotationError, RedVillmError
 from features.translation import Direction, read_translation
-from pipelines.translate.decisions import DECIDED, merge
+from pipelines.translate.decisions import DECIDED
 from pipelines.translate.files import Text, read_document
 from pipelines.translate.lines import Line, read_lines, write_lines
-from pipelines.translate.review_forms import read_decisions
-from pipelines.translate.review_log import log_path
+from pipelines.translate.review_log import Reviewed, log_path, read_reviewed, with_log
 
 _LINES = ".lines.jsonl"
 REVIEWED = ("accepted", "edited")
@@ -39,6 +38,8 @@ class Memory:
     """The files' rows with all their lines."""
     own: Mapping[str, Line] = field(default_factory=dict)
     """What a person said of a text of the file that is translated now, by its id."""
+    set_aside: int = 0
+    """The review page's decisions about texts that the files have no more: they are not taken."""
 
     def find(self, text: Text) -> Line | None:
         """A translation of this text in this context, a person's word about it if there is any."""
@@ -86,7 +87,7 @@ class Memory:
         return replace(self, known={**self.known, **reviewed}, own=own)
 
 
-def spoken_lines(path: Path) -> list[Line]:
+def spoken_lines(path: Path) -> Reviewed:
     """Lines of an earlier translation, with the decisions of the review page that lie beside them.
 
     Args:
@@ -95,24 +96,25 @@ def spoken_lines(path: Path) -> list[Line]:
     Raises:
         RedVillmError: damaged lines or decisions, or the page is open.
     """
-    lines = read_lines(path) if path.exists() else []
     log = log_path(path)
-    if not lines or not log.exists():
-        return lines
+    if not path.exists():
+        return Reviewed([], 0)
+    if not log.exists():
+        return read_reviewed(path)
     with log.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError as error:
             what, do = "these lines are under review", "end `review serve` first"
             raise RedVillmError(what, where=log, do=do) from error
-        return merge(lines, read_decisions(log, lines)).lines
+        return read_reviewed(path)
 
 
-def put_aside(path: Path, old: Sequence[Line], new: Sequence[Line]) -> list[Path]:
+def put_aside(path: Path, old: Sequence[Line], new: list[Line]) -> list[Path]:
     """Keep what people said of `old` lines where new ones are about to take their place.
 
     The old file is kept where a person's word is not in the new one, and the page's decisions
-    where they are not about the new lines.
+    where one of them is not about the new lines.
 
     Args:
         path: of the lines.
@@ -129,15 +131,16 @@ def put_aside(path: Path, old: Sequence[Line], new: Sequence[Line]) -> list[Path
         write_lines(aside, old)
         moved.append(aside)
     if log.exists() and not _fits(log, new):
-        write_lines(path, old)  # whatever ends this now, the decisions are in the lines
+        if old:
+            write_lines(path, old)  # whatever ends this now, the decisions are in the lines
         moved.append(log.rename(log.with_name(f"{log.name.removesuffix('.jsonl')}.{now}.jsonl")))
     return moved
 
 
-def _fits(log: Path, lines: Sequence[Line]) -> bool:
-    """Whether a second merge of the decisions would change nothing."""
+def _fits(log: Path, lines: list[Line]) -> bool:
+    """Whether all decisions are about these lines, and a second merge of them changes nothing."""
     try:
-        return merge(lines, read_decisions(log, lines)).lines == list(lines)
+        return with_log(lines, log) == Reviewed(lines, 0)
     except RedVillmError:
         return False
 
@@ -198,8 +201,13 @@ def read_memory(files: Sequence[str], direction: Direction) -> Memory:
     lines: list[Line] = []
     paths: list[Path] = []
     rows: list[tuple[Line, ...]] = []
+    set_aside = 0
     for name in files:
-        found = list(_pair(name) if "=" in name else _lines(Path(name), direction))
+        if "=" in name:
+            found = list(_pair(name))
+        else:
+            said = _lines(Path(name), direction)
+            found, set_aside = said.lines, set_aside + said.set_aside
         lines += [line for line in found if line.status not in ("failed", "rejected")]
         rows += [] if "=" in name else _rows(found)
         paths += [Path(part) for half in name.split("=") for part in half.split(",")]
@@ -208,10 +216,11 @@ def read_memory(files: Sequence[str], direction: Direction) -> Memory:
         known.setdefault((line.source, line.context), line)
     reviewed = [log_path(path) for path in paths if path.name.endswith(_LINES)]
     logs = [log for log in reviewed if log.exists()]
-    return Memory(known, tuple(file_sha256(path) for path in (*paths, *logs)), tuple(rows))
+    digests = tuple(file_sha256(path) for path in (*paths, *logs))
+    return Memory(known, digests, tuple(rows), set_aside=set_aside)
 
 
-def _lines(path: Path, direction: Direction) -> list[Line]:
+def _lines(path: Path, direction: Direction) -> Reviewed:
     if not path.name.endswith(_LINES):
         wanted = f"*{_LINES}, or <source>=<target>"
         raise AnnotationError("no memory", where=path, wanted=wanted)

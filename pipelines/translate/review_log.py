@@ -42,7 +42,15 @@ def read_reviewed(path: Path) -> Reviewed:
         RedVillmError: not a file of lines, damaged, or decisions that do not fit.
     """
     log = log_path(path)
-    lines = read_lines(path)
+    return with_log(read_lines(path), log)
+
+
+def with_log(lines: list[Line], log: Path) -> Reviewed:
+    """Lines with the page's decisions, if it has made any.
+
+    Raises:
+        RedVillmError: decisions that are unreadable or do not fit.
+    """
     if not log.exists():
         return Reviewed(lines, 0)
     decisions, set_aside = read_log(log, lines)

@@ -75,7 +75,7 @@ class ReviewServer(ThreadingHTTPServer):
         }
 
     def page(self) -> bytes:
-        """The page, which begins at the first line that nobody has decided yet."""
+        """The page, which begins at the first line to review that nobody has decided yet."""
         session = self.session
         facts = {"start": session.start(), "reviewer": session.reviewer}
         html = self._page.render(**self._facts, **facts, ask="" if session.named else "yes")
@@ -96,8 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif name == "lines":
             asked = self._query()
             known = {key: asked[key] for key in ("at", "near", "due") if key in asked}
-            flagged = bool(asked.get("flagged"))
-            self._send_json(HTTPStatus.OK, self.server.session.part(flagged, **known))
+            to_review = not asked.get("all")
+            self._send_json(HTTPStatus.OK, self.server.session.part(to_review, **known))
         else:
             self._send(HTTPStatus.NOT_FOUND, "text/plain", b"no such page")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,14 @@ class Rate:
     flagged: Share
     """Of the reviewed lines with a flag, how many were edited or rejected."""
     unflagged: Share
-    """Of the reviewed lines without any: the false omission rate of all checks."""
+    """Of the reviewed lines without any: the false omission rate of all checks. Where a sample of
+    them was drawn, of its lines alone, for what people look at beside it is not drawn at random;
+    else of all, as if they had been. People go through the file from its beginning, so a sample
+    that is reviewed in part tells of the beginning."""
+    drawn: int | None
+    """Lines of that sample, reviewed or not; None: none was drawn."""
+    beside: int
+    """Reviewed lines without a flag that are not of the sample and not in `unflagged`."""
     changed: float | None
     """Both shares, weighted by how many lines of the file have flags and have none: the share of
     the whole file that people would change. None where one of the two was not reviewed."""
@@ -56,7 +63,10 @@ class Rate:
 
 
 def edit_rate(
-    lines: Sequence[Line], flags: Mapping[str, Sequence[Flag]], direction: Direction
+    lines: Sequence[Line],
+    flags: Mapping[str, Sequence[Flag]],
+    direction: Direction,
+    sample: Collection[str] | None = None,
 ) -> Rate:
     """Rate the reviewed lines.
 
@@ -64,6 +74,7 @@ def edit_rate(
         lines: all of a file.
         flags: of what the machine said.
         direction: which way it was translated.
+        sample: ids of lines without a flag that were drawn at random, if any were.
 
     Raises:
         ConfigError: sacrebleu is not installed, or nothing was reviewed.
@@ -76,7 +87,12 @@ def edit_rate(
     named = {check: {name for name in flags if _has(flags[name], check)} for check in CHECKS}
     kept = [line for line in reviewed if line.status != "rejected" and machine_text(line)]
     chrf, ter, signatures = _distance(kept, direction)
-    flagged, unflagged, changed, missed = _weighted(lines, reviewed, flags)
+    others = [line for line in reviewed if line.id not in flags]
+    drawn = [line for line in others if sample is None or line.id in sample]
+    flagged = _changed(line for line in reviewed if line.id in flags)
+    unflagged = _changed(drawn)
+    with_flag = sum(line.id in flags for line in lines)
+    changed, missed = _weighted(flagged, with_flag, unflagged, len(lines) - with_flag)
     return Rate(
         len(lines),
         len(reviewed),
@@ -84,30 +100,25 @@ def edit_rate(
         {name: _statuses([line for line in reviewed if line.reviewer == name]) for name in people},
         *(chrf, ter, signatures),
         {
-            check: _changed(line for line in reviewed if line.id in with_flag)
-            for check, with_flag in named.items()
+            check: _changed(line for line in reviewed if line.id in with_it)
+            for check, with_it in named.items()
         },
-        flagged,
-        unflagged,
-        changed,
-        missed,
+        *(flagged, unflagged),
+        *(None if sample is None else len(sample), len(others) - len(drawn)),
+        *(changed, missed),
     )
 
 
 def _weighted(
-    lines: Sequence[Line], reviewed: Sequence[Line], flags: Mapping[str, Sequence[Flag]]
-) -> tuple[Share, Share, float | None, float | None]:
-    """Changed of the flagged, of the others, of the whole file, and the missed part of that."""
-    with_flag = sum(line.id in flags for line in lines)
-    without = len(lines) - with_flag
-    flagged = _changed(line for line in reviewed if line.id in flags)
-    unflagged = _changed(line for line in reviewed if line.id not in flags)
+    flagged: Share, with_flag: int, unflagged: Share, without: int
+) -> tuple[float | None, float | None]:
+    """Changed of the whole file, and the missed part of that."""
     if (with_flag and not flagged.of) or (without and not unflagged.of):
-        return flagged, unflagged, None, None
+        return None, None
     caught = with_flag * flagged.count / max(flagged.of, 1)
     missed = without * unflagged.count / max(unflagged.of, 1)
     share = missed / (missed + caught) if missed + caught else None
-    return flagged, unflagged, (missed + caught) / len(lines), share
+    return (missed + caught) / (with_flag + without), share
 
 
 def wilson(count: int, of: int) -> Share:

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
@@ -37,12 +37,24 @@ class StaleError(RedVillmError):
 class Session:
     """Lines with the decisions of earlier sessions; only one process has the file of decisions.
 
+    Args:
+        lines: all of a file, without the page's decisions.
+        flags: of what the machine said.
+        log: the file of decisions.
+        reviewer: who reviews; empty: the page asks.
+        sample: ids of lines that are to be reviewed beside those with flags.
+
     Raises:
         RedVillmError: another process has it, or it does not fit the lines.
     """
 
     def __init__(
-        self, lines: Sequence[Line], flags: Mapping[str, Sequence[Flag]], log: Path, reviewer: str
+        self,
+        lines: Sequence[Line],
+        flags: Mapping[str, Sequence[Flag]],
+        log: Path,
+        reviewer: str,
+        sample: Collection[str] = (),
     ) -> None:
         self._log = log.open("a+b", buffering=0)
         try:
@@ -57,8 +69,9 @@ class Session:
         self._last = past[-1].id if past else ""
         self._were: set[Line] = set()  # what was replaced, and can come back
         self._at = {line.id: at for at, line in enumerate(self.lines)}
-        self._flagged = [at for at, line in enumerate(self.lines) if line.id in flags]
-        self._decided = sum(line.status in DECIDED for line in self.lines)
+        wanted = {*flags, *sample}
+        self._to_review = [at for at, line in enumerate(self.lines) if line.id in wanted]
+        self._decided = {at for at, line in enumerate(self.lines) if line.status in DECIDED}
         self._lock = Lock()
 
     def close(self) -> None:
@@ -66,29 +79,29 @@ class Session:
         self._log.close()
 
     def part(
-        self, flagged: bool, at: int | None = None, near: int = 0, due: int = 0
+        self, to_review: bool, at: int | None = None, near: int = 0, due: int = 0
     ) -> dict[str, Any]:
         """The slice with a line, as the page takes it.
 
         Args:
-            flagged: only lines with flags.
+            to_review: only lines with flags and those of the sample.
             at: which of those, from 0; None: the first from `near` on.
             near: position among all lines.
             due: 1 for the first from there on that nobody has decided, or else before.
         """
-        shown: Sequence[int] = self._flagged if flagged else range(len(self.lines))
+        shown = self._to_review if to_review else range(len(self.lines))
         at = bisect_left(shown, near) if at is None else at
         at = max(0, min(at, len(shown) - 1))
         if due:
             behind = (*range(at, len(shown)), *range(at))
-            at = next((k for k in behind if self.lines[shown[k]].status not in DECIDED), at)
+            at = next((k for k in behind if shown[k] not in self._decided), at)
         first = at // SLICE * SLICE
         told = [self._told(index) for index in shown[first : first + SLICE]]
-        return {"at": at, "first": first, "shown": len(shown), "lines": told, **self._progress()}
+        return {"at": at, "first": first, "lines": told, "progress": self._progress()}
 
     def start(self) -> int:
-        """The first undecided line after the last decision, else the first of all."""
-        due = [at for at, line in enumerate(self.lines) if line.status not in DECIDED]
+        """The first undecided line to review after the last decision, else the first of all."""
+        due = [at for at in self._to_review if at not in self._decided]
         past = self._at.get(self._last, -1)
         return next((at for at in due if at > past), due[0] if due else 0)
 
@@ -135,12 +148,12 @@ class Session:
             self._were.add(line)
             self._last = line.id
             self.lines[at] = new
-            self._decided += (new.status in DECIDED) - (line.status in DECIDED)
+            (self._decided.add if new.status in DECIDED else self._decided.discard)(at)
             return self.told(line.id)
 
     def told(self, name: str) -> dict[str, Any]:
         """A line as it is now, and how far the review is."""
-        return {"line": self._told(self._at[name]), **self._progress()}
+        return {"line": self._told(self._at[name]), "progress": self._progress()}
 
     def _past(self, lines: Sequence[Line], log: Path) -> tuple[list[Decision], int]:
         """Decisions of earlier sessions; the file is ours from now on."""
@@ -158,8 +171,13 @@ class Session:
         flags = [asdict(flag) for flag in self.flags.get(line.id, ())]
         return {**asdict(line), "index": at, "flags": flags}
 
-    def _progress(self) -> dict[str, int]:
-        return {"decided": self._decided, "total": len(self.lines)}
+    def _progress(self) -> dict[str, dict[str, int]]:
+        """How many lines are decided, of those to review and of all."""
+        due = self._decided.intersection(self._to_review)
+        return {
+            "review": {"decided": len(due), "total": len(self._to_review)},
+            "all": {"decided": len(self._decided), "total": len(self.lines)},
+        }
 
     def _append(self, decision: Decision) -> None:
         row = {name: value for name, value in asdict(decision).items() if name != "where"}

@@ -6,9 +6,9 @@ const DECIDED = ["accepted", "edited", "rejected"];
 const slices = new Map(); // first position of a slice → its lines; of one filter at a time
 const undos = []; // what this tab decided, the last one last
 let reviewer = document.body.dataset.reviewer;
-let flagged = false;
+let toReview = true; // only lines with flags and those of the sample
 let at = 0; // position among the lines that are shown
-let facts = { decided: 0, total: 0, shown: 0 };
+let progress = { review: { decided: 0, total: 0 }, all: { decided: 0, total: 0 } };
 let busy = false;
 let named = false; // whether the name was confirmed on this page
 
@@ -22,6 +22,15 @@ function current() {
     if (first <= at && at < first + lines.length) return lines[at - first];
   }
   return null;
+}
+
+// Of the lines that are shown.
+function counts() {
+  return toReview ? progress.review : progress.all;
+}
+
+function done() {
+  return counts().decided === counts().total;
 }
 
 function complain(text) {
@@ -38,7 +47,7 @@ async function ask(path, body) {
     const reply = await fetch(path, options);
     const told = await reply.json();
     complain(reply.ok ? "" : `Not done: ${told.error}`);
-    if (told.total !== undefined) facts = { ...facts, ...told };
+    progress = told.progress ?? progress;
     if (told.line) keep(told.line);
     return reply.ok ? told : null;
   } catch (error) {
@@ -58,7 +67,7 @@ function keep(line) {
 }
 
 async function load(query) {
-  const told = await ask(`lines?flagged=${Number(flagged)}&${query}`);
+  const told = await ask(`lines?all=${Number(!toReview)}&${query}`);
   if (!told) return;
   at = told.at;
   slices.clear(); // what others decided meanwhile comes with every slice
@@ -67,9 +76,23 @@ async function load(query) {
 }
 
 async function go(to) {
-  if (to < 0 || to >= facts.shown) return show();
+  if (to < 0 || to >= counts().total) return show();
   at = to;
   return current() ? show() : load(`at=${to}`);
+}
+
+function showProgress() {
+  const [decided, total, place] = [counts().decided, counts().total, at + 1].map((n) => n.toLocaleString("en-GB"));
+  const where = counts().total ? `${place} of ${total}` : "none";
+  byId("progress").textContent = `${toReview ? "To review" : "All lines"}: ${decided} of ${total} done; line ${where}`;
+  byId("done").textContent = done() ? finished(total) : "";
+  document.querySelector("[data-key=f]").setAttribute("aria-pressed", String(toReview));
+}
+
+function finished(total) {
+  if (!toReview) return "All lines are reviewed.";
+  const what = counts().total ? `Done: nothing is left of the ${total} lines to review.` : "No line has a flag, and no sample was drawn.";
+  return `${what} f shows all lines.`;
 }
 
 function show() {
@@ -78,9 +101,7 @@ function show() {
   byId("save").hidden = true;
   byId("target").hidden = false;
   byId("reviewer").textContent = reviewer;
-  const where = facts.shown ? `${(at + 1).toLocaleString("en-GB")} of ${facts.shown.toLocaleString("en-GB")}` : "none";
-  byId("progress").textContent = `${facts.decided.toLocaleString("en-GB")} of ${facts.total.toLocaleString("en-GB")} reviewed; ${flagged ? "flagged line" : "line"} ${where}`;
-  document.querySelector("[data-key=f]").setAttribute("aria-pressed", String(flagged));
+  showProgress();
   byId("name").textContent = line ? line.id : "";
   for (const part of ["source", "context", "target", "machine"]) {
     byId(part).textContent = line ? line[part] ?? "" : "";
@@ -115,8 +136,8 @@ async function say(status, target) {
   const [[first, lines]] = slices;
   const next = lines.findIndex((line, place) => first + place > at && !DECIDED.includes(line.status));
   if (next >= 0) return go(first + next);
-  const nobody = facts.decided < facts.total;
-  return nobody ? load(`due=1&near=${before.index + 1}`) : go(at + 1);
+  if (!done()) return load(`due=1&near=${before.index + 1}`);
+  return DECIDED.includes(before.status) ? go(at + 1) : show(); // that was the last one
 }
 
 // An earlier decision comes back with whose it was and when.
@@ -148,7 +169,7 @@ function edit() {
 
 function filter() {
   const index = current() ? current().index : 0;
-  flagged = !flagged;
+  toReview = !toReview;
   slices.clear();
   return load(`near=${index}`);
 }
