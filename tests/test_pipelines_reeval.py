@@ -247,6 +247,7 @@ def kill_a_worker(world: TinyEval, killed: list[int]) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.timeout(900)  # three nodes share the cores with other tests
 def test_three_nodes_give_the_answers_of_one_process_though_a_worker_is_killed(
     world: TinyEval, cluster: Cluster
 ) -> None:
