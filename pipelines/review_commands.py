@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Column, Table
 
@@ -45,7 +46,7 @@ def run_check(options: CheckOptions) -> None:
     table = Table("check", Column("lines", justify="right"), Column("for example", overflow="fold"))
     for check in CHECKS:
         shown = [f"{flag.id}: {flag.reason}" for flag in by_check[check][:3]]
-        table.add_row(check, f"{len(by_check[check]):,}", _plain("\n".join(shown)))
+        table.add_row(check, f"{len(by_check[check]):,}", escape("\n".join(shown)))
     console.print(table)
     say(f"{out}: {len(every):,} flags on {len(flags):,} of {len(lines):,} lines")
 
@@ -134,7 +135,7 @@ def run_finish(options: FinishOptions) -> None:
 def run_serve(options: ServeOptions) -> None:
     """`serve`: until Ctrl-C."""
     from pipelines.translate.lines import read_lines
-    from pipelines.translate.review_log import log_path
+    from pipelines.translate.review_log import log_path, tell_set_aside
     from pipelines.translate.review_page import ReviewServer
     from pipelines.translate.review_session import Session
 
@@ -143,7 +144,7 @@ def run_serve(options: ServeOptions) -> None:
     log = log_path(options.lines)
     drawn = _draw(options.lines, lines, flags, options.sample, options.seed)
     session = Session(lines, flags, log, options.reviewer, drawn)
-    _tell_set_aside(options.lines, session.set_aside)
+    tell_set_aside(log, session.set_aside)
     name, direction = beside(options.lines, "").name, _record(options.lines).direction
     with closing(session), ReviewServer(session, name, direction, options.port) as server:
         say(f"{server.address}\nCtrl-C ends the review; decisions are kept in {log}")
@@ -152,18 +153,11 @@ def run_serve(options: ServeOptions) -> None:
 
 def _read(path: Path) -> list[Any]:
     """Lines with what people decided on the page, imported or not."""
-    from pipelines.translate.review_log import read_reviewed
+    from pipelines.translate.review_log import log_path, read_reviewed, tell_set_aside
 
     found = read_reviewed(path)
-    _tell_set_aside(path, found.set_aside)
+    tell_set_aside(log_path(path), found.set_aside)
     return found.lines
-
-
-def _tell_set_aside(path: Path, count: int) -> None:
-    from pipelines.translate.review_log import log_path
-
-    if count:
-        say(f"{log_path(path)}: {count:,} decisions about texts of an earlier translation left")
 
 
 def _record(lines: Path) -> Translation:
@@ -206,18 +200,10 @@ def _draw(
     from pipelines.translate.review_sample import draw_sample, read_sample
 
     before, sample = read_sample(path), draw_sample(path, lines, flags, size, seed)
-    if before and (before.size, before.seed) == (sample.size, sample.seed):
+    if before and before != sample and (before.size, before.seed) == (sample.size, sample.seed):
         new = len({*sample.ids} - {*before.ids})
-        if sample.ids != before.ids:
-            say(f"the sample has {new:,} other lines: lines or their flags are not what they were")
+        say(f"the sample has {new:,} other lines: lines or their flags are not what they were")
     return sample.ids
-
-
-def _plain(text: str) -> str:
-    """Brackets in what others wrote are no markup."""
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def _verb(options: type[Any], run: Callable[..., int | None], *positionals: str) -> Stage:

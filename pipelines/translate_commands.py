@@ -70,20 +70,19 @@ def run_translate(options: TranslateOptions) -> int:
     from features.recipes import load_recipe
     from pipelines.translate.memory import read_memory
     from pipelines.translate.options import TranslatorConfig, make_translator
+    from pipelines.translate.review_log import tell_set_aside
 
     config = load_recipe("translators", options.translator, TranslatorConfig)
     direction: Direction = "en-zh" if options.to == "zh" else "zh-en"
     translator = make_translator(config, direction, options.glossary)
     memory = read_memory(options.memory.split(), direction)
-    if memory.set_aside:
-        left = f"{memory.set_aside:,} decisions about texts of an earlier translation left"
-        say(f"the memory: {left}")
-    cap, worst = options.max_characters, 0
+    tell_set_aside("the memory", memory.set_aside)
+    left, worst = options.max_characters, 0
     tasks = _tasks(options)
     _require_places(tasks)
     for task in tasks:
-        sent, code = _translate(task, replace(options, max_characters=cap), translator, memory)
-        cap = None if cap is None else cap - sent
+        sent, code = _translate(task, replace(options, max_characters=left), translator, memory)
+        left = None if left is None else left - sent
         worst = max(worst, code)
     return worst
 
@@ -129,14 +128,13 @@ def _translate(
     from pipelines.translate.files import read_document
     from pipelines.translate.lines import lines_path, write_lines
     from pipelines.translate.memory import put_aside, spoken_lines
+    from pipelines.translate.review_log import tell_set_aside
     from pipelines.translate.run import Work
 
     document = read_document(task.file, task.form, task.answers)
     spoken = spoken_lines(lines_path(task.target))
     old = spoken.lines
-    if spoken.set_aside:
-        left = f"{spoken.set_aside:,} decisions about texts of an earlier translation left"
-        say(f"{task.target}: {left}")
+    tell_set_aside(task.target, spoken.set_aside)
     memory = memory.for_file(document.texts, old, translator.label)
     work = Work(document.texts, translator, memory, options.cache, options.retry_failed)
     say(f"{task.file}: {document.form}, {translator.direction} by {translator.label}")

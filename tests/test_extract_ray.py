@@ -140,6 +140,9 @@ def test_several_specs_on_ray(
     assert both[0][0].run.images == both[1][0].run.images
 
 
+NAMED = "ray_redvillm_extract_"
+
+
 def scrape() -> dict[str, float]:
     """Our metrics of the cluster's only node, by name and status."""
     (node,) = ray.nodes()
@@ -148,7 +151,7 @@ def scrape() -> dict[str, float]:
         lines = answer.read().decode().splitlines()
     found: dict[str, float] = {}
     for line in lines:
-        if line.startswith("ray_redvillm_extract_"):
+        if line.startswith(NAMED):
             status = re.search(r'status="([^"]*)"', line)
             name = line.partition("{")[0] + (f" {status[1]}" if status else "")
             found[name] = found.get(name, 0) + float(line.rpartition(" ")[2])
@@ -172,17 +175,16 @@ def test_prometheus_can_follow_a_run(
     run(tmp_path, "ray", 1)
     assert serial.run is not None
     videos = {"ok": 14, "missing": 1, "not-a-video": 1}
-    wanted: dict[str, float] = {f"videos_total {status}": n for status, n in videos.items()}
-    wanted["images_total"] = serial.run.images
+    wanted: dict[str, float] = {f"{NAMED}videos_total {key}": n for key, n in videos.items()}
+    wanted[f"{NAMED}images_total"] = serial.run.images
     for _ in range(240):  # the node's agent reports twice a second, of one process after the other
         after = scrape()
-        names = {name: f"ray_redvillm_extract_{name}" for name in wanted}
-        seen = {name: after.get(key, 0) - before.get(key, 0) for name, key in names.items()}
+        seen = {name: after.get(name, 0) - before.get(name, 0) for name in wanted}
         if seen == wanted:
             break
         time.sleep(0.25)
     assert seen == wanted
-    assert after["ray_redvillm_extract_encode_seconds_total"] > 0
+    assert after[f"{NAMED}encode_seconds_total"] > 0
 
 
 @pytest.mark.usefixtures("cluster")

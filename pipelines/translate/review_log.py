@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.durable import only_one
+from pipelines.stages import say
 from pipelines.translate.decisions import Decision, holds, merge
 from pipelines.translate.lines import Line, beside, read_lines
 from pipelines.translate.review_forms import read_decisions
@@ -33,6 +34,12 @@ def log_path(lines: Path) -> Path:
 def alone(path: Path) -> AbstractContextManager[None]:
     """Nobody else brings decisions into lines of this folder meanwhile."""
     return only_one(path.parent, "brings decisions into lines here", PATIENCE_S)
+
+
+def tell_set_aside(where: object, count: int) -> None:
+    """Say how many decisions were not taken, if any; no decision is dropped without a word."""
+    if count:
+        say(f"{where}: {count:,} decisions about texts of an earlier translation left")
 
 
 def read_reviewed(path: Path) -> Reviewed:
