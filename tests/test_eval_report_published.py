@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eval.report.published import ABLATION_NOTES, ABLATION_SETTINGS, ablations, published
+from eval.report.published import PRINTED_FACTORS, PRINTED_NOTES, printed_tables, published
 from pipelines.study.recipe import load_study
 
 # Tables 1 and 2 of the paper, typed off again: correctness, detail, context, temporal, consistency;
@@ -89,31 +89,43 @@ ABLATIONS = {
 
 
 def test_every_number_of_tables_3_to_7_is_as_printed() -> None:
-    found = ablations()
-    assert list(found) == list(ABLATIONS) == list(ABLATION_SETTINGS) == list(ABLATION_NOTES)
+    found = printed_tables()
+    assert list(found) == ["1", *ABLATIONS] == list(PRINTED_FACTORS) == list(PRINTED_NOTES)
     for table, wanted in ABLATIONS.items():
         rows = {(row["llm"], row["row"]): tuple(row[a] for a in ASPECTS) for row in found[table]}
         assert rows == wanted
 
 
 def test_printed_rows_are_rows_of_the_study_and_those_of_ours_have_none() -> None:
-    study = {table.table: [row.name for row in table.rows] for table in load_study("paper").tables}
-    for table, rows in ablations().items():
-        assert {row["row"] for row in rows} <= set(study[table])
-    printed = {table: {row["row"] for row in rows} for table, rows in ablations().items()}
+    tables = [*load_study("stories").tables, *load_study("paper").tables]
+    study = {table.table: [row.name for row in table.rows] for table in tables}
+    for table, rows in printed_tables().items():
+        assert {row["row"] for row in rows} - {""} <= set(study[table])
+    printed = {table: {row["row"] for row in rows} for table, rows in printed_tables().items()}
+    assert set(study["1"]) - printed["1"] == {"untuned"}
     assert set(study["4"]) - printed["4"] == {"random"}
     assert set(study["5"]) - printed["5"] == {"both modules"}
     assert set(study) - set(printed) == {"controls", "data", "learning rate"}
 
 
+def test_table_1_is_printed_beside_the_study_that_repeats_it() -> None:
+    found = {(row["setting"], row["llm"]): row for row in printed_tables()["1"]}
+    assert {key: tuple(row[a] for a in ASPECTS) for key, row in found.items()} == TABLE_1
+    assert found["Video-ChatGPT", "LLaVA-7B"]["row"] == "video-chatgpt"
+    assert found["RED-VILLM", "Qwen-VL-7B(cn)"]["row"] == "red-villm"
+    assert found["VideoChat", "Vicuna-7B"]["row"] == ""
+    assert len(PRINTED_NOTES["1"]) == 3
+    assert all(note[:7] != "Table 1" for note in PRINTED_NOTES["1"])
+
+
 def test_table_3_says_what_is_pooled_and_we_what_is_left() -> None:
-    rows = {(row["llm"], row["setting"]): row["row"] for row in ablations()["3"]}
+    rows = {(row["llm"], row["setting"]): row["row"] for row in printed_tables()["3"]}
     assert rows["LLaVA-7B", "temporal pooling alone"] == "spatial features"
     assert rows["Qwen-VL-7B", "spatial pooling alone"] == "temporal features"
 
 
 def test_numbers_that_the_notes_call_equal_are() -> None:
-    tables = ablations()
+    tables = printed_tables()
     one = {(r["method"], r["llm"]): [r[a] for a in ASPECTS] for r in published()["table1"]}
     of = {(t, r["llm"], r["row"]): [r[a] for a in ASPECTS] for t in tables for r in tables[t]}
     assert one["Video-ChatGPT", "LLaVA-7B"] == of["4", "LLaVA-7B", "shared"]

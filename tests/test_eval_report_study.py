@@ -16,6 +16,7 @@ from browser import Seen, contrast, watch
 from playwright.sync_api import Browser, Page
 from study_record import (
     CLAIMS,
+    COLUMNS,
     DIGEST,
     EVIL,
     MEASURES,
@@ -28,6 +29,7 @@ from study_record import (
 
 from benchmarks.chromium import chromium
 from eval.report.page import PAGE
+from eval.report.study import view
 from eval.report.study.markdown import write_study_markdown
 from eval.report.study.page import TEMPLATES, write_study_page
 from eval.report.study.svg import Point, Scale, curve_picture, nice_ticks, strip_picture
@@ -149,6 +151,7 @@ def test_what_is_missing_or_failed_is_said_at_the_top_and_listed(
     record = study_record()
     record |= {"missing": 1200, "failed": [{"cell": "ab" * 8, "error": f"no memory {EVIL}"}]}
     record["claims"][0] |= {"n": 7}
+    record["frozen"]["defaults"] = {"TrainConfig": {"lr": 0.125}, "Budget": {"epochs": 3}}
     record["cells"] += [cell | {"split": "val", "cell": "c" * 16} for cell in record["cells"][:1]]
     page = browser.new_page()
     seen = watch(page)
@@ -157,6 +160,8 @@ def test_what_is_missing_or_failed_is_said_at_the_top_and_listed(
     assert page.locator(".banner").inner_text().startswith(said)
     assert page.locator(".failed li").all_inner_texts() == [f"{'ab' * 8}: no memory {EVIL}"]
     assert rows(page.locator(".verdicts"))[0][6] == "7 of 10"
+    fixed = page.locator(".facts").inner_text()
+    assert fixed.endswith("defaults of TrainConfig, Budget, written out in the lock file")
     assert "6 runs of mini on 2" in page.locator("header").inner_text()  # not those on val
     assert seen.problems == []
     page.close()
@@ -229,6 +234,13 @@ def test_each_claim_says_what_the_papers_own_numbers_give(page: Page) -> None:
     assert printed[CLAIMS[4][0]] == f"LLaVA-7B {signs[0]}, Qwen-VL-7B {signs[1]}, as printed"
     assert printed[CLAIMS[6][0]] == "Qwen-VL-7B +0.25, as printed"
     assert next(text for says, text in printed.items() if "fresh one" in says) == DASH
+
+
+def test_a_claim_of_table_1_has_the_papers_difference_of_the_llm_that_has_both_rows() -> None:
+    claim = {"table": "1", "more": "red-villm", "less": "video-chatgpt", "beyond": None}
+    found = {m: view.printed_text(claim | {"measure": m}) for m in ("temporal", "consistency")}
+    # Typed off Table 1: 2.21 - 1.98 and 2.39 - 2.37.
+    assert found == {"temporal": "LLaVA-7B +0.23", "consistency": "LLaVA-7B +0.02"}
 
 
 def test_missing_numbers_are_dashes_that_say_why(page: Page) -> None:
@@ -348,7 +360,11 @@ def test_tables_on_validation_videos_are_marked_and_quick_runs_carry_a_banner(
         other.locator(".banner").inner_text() == "Quick run on validation videos: not the result."
     )
     assert "Fixed beforehand\nnothing" in other.locator(".facts").inner_text()
-    assert rows(section(other, "4").locator("table").first)[1][1] == "2.50 [2.35, 2.65] sd 0.07"
+    ours = section(other, "4").locator("table").first
+    assert ours.locator("thead th").all_inner_texts()[1:-1] == list(COLUMNS["five"])
+    assert rows(ours)[1][4] == "2.50 [2.35, 2.65] sd 0.07"
+    assert rows(ours)[1][7] == "2.80 [2.65, 2.95] sd 0.07"
+    assert section(other, "4").locator(".panel").all_inner_texts() == list(MEASURES)
     assert rows(other.locator(".verdicts"))[0][3] == "+0.45 [+0.37, +0.53]"
     assert "score, 0 to 5" in section(other, "4").locator("caption").first.inner_text()
     close = other.locator(".claim", has_text="come close to both").first.inner_text()

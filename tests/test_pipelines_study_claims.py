@@ -14,7 +14,7 @@ from naive_bootstrap import naive_crossed, numbers
 from pipelines.study import claims
 from pipelines.study.claims import decide, method, rule
 from pipelines.study.recipe import ClaimConfig
-from pipelines.study.values import Asked, CellValues
+from pipelines.study.values import MEASURES, Asked, CellValues
 
 VIDEOS = 40
 QA = Asked.of(
@@ -65,7 +65,7 @@ def _right(percent: float, count: int) -> np.ndarray:
 
 def test_the_made_up_rows_score_what_they_say() -> None:
     cell = row([65.0])["a", 0]
-    means = {name: contrast.mean(cell.values) for name, contrast in QA.contrasts.items()}
+    means = {m: QA.contrasts[m].mean(cell.values) for m in MEASURES["qa"]}
     assert means == pytest.approx({"temporal": 65.0, "content": 50.0, "all": 57.5})
 
 
@@ -190,7 +190,7 @@ def test_temporal_relations_are_temporal_and_whatever_else_there_is_content() ->
     types = ["motion", "spatial relation", "temporal relation", "yes/no", "temporal", "tempo"]
     asked = Asked.of(tuple(("anet", "v", "test", "qa", f"q{i}", t) for i, t in enumerate(types)))
     values = np.arange(6.0)
-    means = {name: contrast.mean(values) for name, contrast in asked.contrasts.items()}
+    means = {m: asked.contrasts[m].mean(values) for m in MEASURES["qa"]}
     assert means == {"temporal": 3.0, "content": 9 / 4, "all": 2.5}
 
 

@@ -558,16 +558,34 @@ def test_of_five_aspects_every_aspect_counts_alike(tmp_path: Path) -> None:
         assert (cell["asked"], cell["judged"], cell["answer_s"]) == (5 * size, 5 * size, 7.5)
         assert (cell["steps"], cell["settings"]["lr"]) == (None, None)
         wanted = {
-            "temporal": means["temporal"],
+            **means,
             "content": content(cell["row"], cell["seed"]),
             "all": statistics.fmean(means.values()),
         }
         assert {m: s["mean"] for m, s in cell["scores"].items()} == pytest.approx(wanted, abs=5e-4)
+        assert list(cell["scores"]) == list(found["measures"]) == [*aspects, "content", "all"]
     claim, close = found["claims"]
     assert (claim["verdict"], claim["p"], claim["n"]) == ("holds", round(2 / 64, 4), 6)
     differences = [content("copy", s) - content("shared", s) for s in range(6)]
     assert close["difference"] == pytest.approx(statistics.fmean(differences), abs=5e-4)
     assert close["verdict"] == "does not hold"  # 0.05 apart at most, and they are about 2
+    one = replace(MODULE, claims=(replace(MODULE.claims[0], measure="consistency"),))
+    (alone,) = record_of((tmp_path, uses), study=StudyConfig("s", "mini", "demo", (one,)))["claims"]
+    consistency = [
+        made["copy", s]["consistency"] - made["shared", s]["consistency"] for s in range(6)
+    ]
+    assert alone["difference"] == pytest.approx(statistics.fmean(consistency), abs=5e-4)
+
+
+def test_a_claim_about_an_aspect_is_undecided_where_no_question_is_judged_for_it(
+    tmp_path: Path,
+) -> None:
+    one = replace(MODULE, claims=(replace(MODULE.claims[0], measure="detail"),))
+    study = StudyConfig("s", "mini", "demo", (one, FRAMES))
+    found = record_of((tmp_path, make_study(tmp_path)), study=study)
+    assert list(found["measures"]) == ["temporal", "content", "all"]
+    assert found["claims"][0]["verdict"] == "undecided"
+    assert "The benchmark has no such questions." in found["claims"][0]["why"]
 
 
 def test_cells_of_other_questions_or_rows_are_refused(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ Video-ChatGPT | LLaVA-7B   | 64.9 | 3.3 | 49.3 | 2.8 | 51.4 | 3.0 | 35.2 | 2.7
 RED-VILLM     | LLaVA-7B   | 68.9 | 2.8 | 52.4 | 2.9 | 55.9 | 3.1 | 39.2 | 3.0
 RED-VILLM     | Qwen-VL-7B | 71.2 | 3.7 | 53.9 | 3.1 | 62.3 | 3.3 | 44.2 | 3.2
 """
+_STORIES = {"Video-ChatGPT": "video-chatgpt", "RED-VILLM": "red-villm"}
+"""The methods of Table 1 that are rows of recipes/studies/stories.yaml."""
 # The Image LLM, the setting as printed, the row of recipes/studies/paper.yaml that has this
 # setting, and the five aspects. Table 3 marks what is pooled: temporal pooling is the mean over
 # time, which leaves the *spatial* features.
@@ -95,7 +97,8 @@ Qwen-VL-7B | 256                        | a quarter         | 2.62 | 2.67 | 3.23
 Qwen-VL-7B | 1024                       | all               | 2.71 | 2.75 | 3.34 | 2.34 | 2.45
 """,
 }
-ABLATION_SETTINGS = {
+PRINTED_FACTORS = {
+    "1": "Method",
     "3": "Pooling",
     "4": "Temporal module",
     "5": "Additional MLP",
@@ -103,7 +106,9 @@ ABLATION_SETTINGS = {
     "7": "Spatial tokens",
 }
 """What the printed tables vary, as the head of a column."""
-ABLATION_NOTES: dict[str, tuple[str, ...]] = {
+_OF_TABLE_1 = "Table 1: "
+PRINTED_NOTES: dict[str, tuple[str, ...]] = {
+    "1": tuple(note.removeprefix(_OF_TABLE_1) for note in NOTES if note.startswith(_OF_TABLE_1)),
     "3": (
         "The paper marks what is pooled, we say what the LLM sees: temporal pooling alone (the "
         "mean over time) is our row “spatial features”, spatial pooling alone our row “temporal "
@@ -132,13 +137,18 @@ ABLATION_NOTES: dict[str, tuple[str, ...]] = {
 ONE_RUN = "The paper gives one number a row: no seeds, no intervals, no test behind “significant”."
 
 
-def ablations() -> dict[str, list[dict[str, Any]]]:
-    """Tables 3 to 7 by number: a row a setting, `llm`, `setting`, `row` and each aspect's score.
+def printed_tables() -> dict[str, list[dict[str, Any]]]:
+    """Tables 1 and 3 to 7 by number: a row a setting, `llm`, `setting`, `row`, each aspect's score.
 
-    `row` is the study's row of the same setting. Rows of the study that the paper has no numbers
-    for (a random module, controls, ...) are in none.
+    `row` is the study's row of the same setting, empty where it has none. Rows of the study that
+    the paper has no numbers for (a random module, controls, ...) are in none.
     """
-    found = {}
+    found = {
+        "1": [
+            {"setting": (method := row["method"]), "row": _STORIES.get(method, ""), **row}
+            for row in published()["table1"]
+        ]
+    }
     for table, text in _ABLATIONS.items():
         rows = []
         for line in text.strip().splitlines():

@@ -33,7 +33,7 @@ LABELS: dict[Kind, dict[Measure, str]] = {
         "all": "all questions, percent right",
     },
     "five": {
-        "temporal": "temporal, mean score (0 to 5)",
+        **dict.fromkeys(MEASURES["five"], "mean score (0 to 5)"),
         "content": "correctness, detail and context, mean score (0 to 5)",
         "all": "mean of the five aspects (0 to 5)",
     },
@@ -109,7 +109,7 @@ def write_results(path: Path, record: Mapping[str, Any]) -> None:
 def _cells(placed: Placed, kind: Kind, root: Path) -> list[dict[str, Any]]:
     """Tables, rows, readings, budgets, bases and seeds in order; a shared cell in each place."""
     scores = {
-        name: {measure: cell_score(values, measure, kind) for measure in MEASURES}
+        name: {measure: cell_score(values, measure, kind) for measure in MEASURES[kind]}
         for name, values in placed.values.items()
     }
     return [
@@ -171,7 +171,7 @@ def _table(table: TableConfig, placed: Placed, kind: Kind, split: str) -> dict[s
                 "x": _x(table, row, placed.row(place)) if table.curve else None,
                 "pairs": sum(cell.whole for cell in placed.cells(place).values()),
                 "planned": placed.planned(place),
-                "scores": {m: row_score(placed, place, m, kind) for m in MEASURES},
+                "scores": {m: row_score(placed, place, m, kind) for m in MEASURES[kind]},
             }
             for row in table.rows
             for place in placed.places(table, row.name)

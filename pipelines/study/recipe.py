@@ -13,10 +13,10 @@ from features.errors import ConfigError, few
 from features.recipes import did_you_mean, load_recipe
 from pipelines.demo_data import DemoDataConfig
 
-Measure = Literal["temporal", "content", "all"]
+Measure = Literal["temporal", "content", "all", "correctness", "detail", "context", "consistency"]
 """What is compared. Of questions with right and wrong answers, percent of them right: those of type
 `temporal` (or `temporal relation`), all others, all. Of the five aspects, a mean score: temporal;
-the mean of correctness, detail and context; the mean of all five."""
+the mean of correctness, detail and context; the mean of all five; or another aspect alone."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from eval.report.study import view
 from eval.report.study.comparison import write_comparison_page
 from eval.report.study.page import write_study_page
 from eval.translations import annotation_translations, translations_label
@@ -136,10 +137,7 @@ def _verdicts(record: Mapping[str, Any]) -> Table:
     table = Table("table", Column("claim", overflow="fold"), "verdict", "difference", "p", "n")
     for claim in record["claims"]:
         if claim["headline"]:
-            low, high, mean = (claim[k] for k in ("low", "high", "difference"))
-            told = "-" if mean is None else f"{mean:+.1f} [{low}, {high}]"
-            p = "-" if claim["p"] is None else f"{claim['p']:.4f}"
-            table.add_row(
-                claim["table"], claim["claim"], claim["verdict"], told, p, str(claim["n"])
-            )
+            numbers = view.Numbers(record["kind"] == "five").difference(claim), view.p_value(claim)
+            names = claim["table"], claim["claim"], claim["verdict"]
+            table.add_row(*names, *numbers, view.count(claim))
     return table

@@ -27,16 +27,20 @@ from pipelines.study.recipe import Measure
 
 Kind = Literal["qa", "five"]
 """Questions with right and wrong answers, or the five aspects of the generative benchmark."""
-MEASURES: tuple[Measure, ...] = get_args(Measure)
+MEASURES: dict[Kind, tuple[Measure, ...]] = {
+    "qa": ("temporal", "content", "all"),
+    "five": ("correctness", "detail", "context", "temporal", "consistency", "content", "all"),
+}
+"""What there is a score of, in the order of columns: the paper's, then what claims are about."""
 TEMPORAL_TYPES = {"temporal", "temporal relation"}
 """Names of the type of questions about order: the demo's, and ActivityNet-QA's. What a benchmark
 calls otherwise counts as content."""
 NO_QUESTIONS = "the benchmark has no such questions"
-_FIVE = {
-    "temporal": ("temporal",),
+_MEANS: dict[Measure, tuple[str, ...]] = {
     "content": ("correctness", "detail", "context"),
     "all": ("correctness", "detail", "context", "temporal", "consistency"),
 }
+"""Of aspects; any other measure is one aspect."""
 _QUIET = 20
 """Cells that are read without a progress bar."""
 
@@ -83,10 +87,14 @@ class Asked:
         aspects, types = (np.asarray([key[at] for key in keys], dtype=np.str_) for at in (3, 5))
         if kind_of(keys) == "qa":
             right, temporal = aspects == "qa", np.isin(types, list(TEMPORAL_TYPES))
-            masks = {"temporal": [right & temporal], "content": [right & ~temporal], "all": [right]}
+            sets = {"temporal": right & temporal, "content": right & ~temporal, "all": right}
+            masks = {name: [sets.get(name, np.zeros_like(right))] for name in get_args(Measure)}
         else:
-            masks = {name: [aspects == one for one in of] for name, of in _FIVE.items()}
-        return cls(keys, videos, {name: _contrast(masks[name]) for name in MEASURES})
+            masks = {
+                name: [aspects == one for one in _MEANS.get(name, (name,))]
+                for name in get_args(Measure)
+            }
+        return cls(keys, videos, {name: _contrast(masks[name]) for name in masks})
 
     @property
     def kind(self) -> Kind:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from eval.report.cells import DASH
 from eval.report.markdown import markdown_list, markdown_table, plain
-from eval.report.published import ABLATION_NOTES, ABLATION_SETTINGS, ASPECTS, ONE_RUN, ablations
+from eval.report.published import ASPECTS, ONE_RUN, PRINTED_FACTORS, PRINTED_NOTES, printed_tables
 from eval.report.study import view
-from eval.report.study.view import MEASURES, Json, Numbers
+from eval.report.study.view import Json, Numbers
 
 
 def write_study_markdown(record: Json) -> str:
@@ -44,8 +44,8 @@ def _section(record: Json, table: Json, numbers: Numbers) -> Iterator[str]:
         f"Ours: {numbers.unit}, mean over pairs of base and seed [95 % interval], standard "
         f"deviation over pairs; judge {record['judge']}."
     )
-    yield _rows(table, numbers)
-    if table["table"] in ablations():
+    yield _rows(record, table, numbers)
+    if table["table"] in printed_tables():
         yield from _printed(table["table"])
     for claim, *others in view.claims_of(record, table["table"]):
         yield f"### {plain(claim['says'] + ('' if claim['paper'] else ' (our own claim)'))}"
@@ -56,13 +56,13 @@ def _section(record: Json, table: Json, numbers: Numbers) -> Iterator[str]:
         )
 
 
-def _rows(table: Json, numbers: Numbers) -> str:
+def _rows(record: Json, table: Json, numbers: Numbers) -> str:
     head = [table["factor"], "budget"]
-    head += [name for measure in MEASURES for name in (measure, "sd")] + ["pairs"]
+    head += [name for measure in record["measures"] for name in (measure, "sd")] + ["pairs"]
     lines = []
     for group in view.groups(table):
         for row in view.rows_of(table, group):
-            scores = [row["scores"][measure] for measure in MEASURES]
+            scores = [row["scores"][measure] for measure in record["measures"]]
             shown = [text for s in scores for text in (numbers.score(s), numbers.spread(s))]
             name = f"{row['row']} {view.quantity(row)}"
             lines.append([name, group.name, *shown, view.count(row)])
@@ -72,12 +72,12 @@ def _rows(table: Json, numbers: Numbers) -> str:
 def _printed(table: str) -> Iterator[str]:
     yield plain(f"The paper's Table {table} ({view.NOT_COMPARABLE}):")
     rows = [
-        [row["llm"], row["setting"], row["row"], *(f"{row[name]:.2f}" for name in ASPECTS)]
-        for row in ablations()[table]
+        [row["llm"], row["setting"], row["row"] or DASH, *(f"{row[name]:.2f}" for name in ASPECTS)]
+        for row in printed_tables()[table]
     ]
-    head = ["Image LLM", ABLATION_SETTINGS[table], "our row", *ASPECTS.values()]
+    head = ["Image LLM", PRINTED_FACTORS[table], "our row", *ASPECTS.values()]
     yield markdown_table(head, rows, words=3)
-    yield markdown_list([*ABLATION_NOTES[table], ONE_RUN])
+    yield markdown_list([*PRINTED_NOTES[table], ONE_RUN])
 
 
 def _claims(claims: list[Json], numbers: Numbers) -> str:
@@ -100,13 +100,14 @@ def _claims(claims: list[Json], numbers: Numbers) -> str:
 
 
 def _cells(record: Json, numbers: Numbers) -> str:
-    head = ["row", "base", "seed", "budget", "split", "frames", *MEASURES, "judged of asked"]
-    head += ["lost", "steps", "training, s", "answers, s", "settings", "fingerprint", "run"]
+    head = ["row", "base", "seed", "budget", "split", "frames", *record["measures"]]
+    head += ["judged of asked", "lost", "steps", "training, s", "answers, s"]
+    head += ["settings", "fingerprint", "run"]
     rows = [
         [
             f"{cell['table']}: {cell['row']}" + (f", {cell['reading']}" if cell["reading"] else ""),
             *(cell["base"], cell["seed"], cell["budget"], cell["split"], cell["num_frames"]),
-            *(numbers.score(cell["scores"][measure]) for measure in MEASURES),
+            *(numbers.score(cell["scores"][measure]) for measure in record["measures"]),
             f"{cell['judged']} of {cell['asked']}",
             ", ".join(f"{code} {count}" for code, count in cell["lost"].items()) or DASH,
             *(view.whole(cell[name]) for name in ("steps", "train_s", "answer_s")),

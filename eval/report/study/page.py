@@ -17,11 +17,11 @@ from markupsafe import Markup
 from eval.overlap import CHINESE
 from eval.report.page import PAGE, policy_hash
 from eval.report.published import (
-    ABLATION_NOTES,
-    ABLATION_SETTINGS,
     ASPECTS,
     ONE_RUN,
-    ablations,
+    PRINTED_FACTORS,
+    PRINTED_NOTES,
+    printed_tables,
 )
 from eval.report.study import pictures, view
 from eval.report.study.markdown import write_study_markdown
@@ -48,9 +48,9 @@ def write_study_page(record: Mapping[str, Any], out: Path) -> Path:
         record=record,
         numbers=numbers,
         pictures=pictures.Pictures(record, numbers),
-        printed=ablations(),
-        printed_heads=ABLATION_SETTINGS,
-        printed_notes=ABLATION_NOTES,
+        printed=printed_tables(),
+        printed_heads=PRINTED_FACTORS,
+        printed_notes=PRINTED_NOTES,
         aspects=ASPECTS,
         one_run=ONE_RUN,
     )

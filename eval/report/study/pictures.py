@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from eval.report.published import ablations
+from eval.report.published import printed_tables
 from eval.report.study.svg import (
     Point,
     bar_picture,
@@ -62,7 +62,7 @@ class Pictures:
 
     def printed_curve(self, table: Json) -> Markup:
         """The paper's Temporal over what it varies, in an axis of its own; of Table 6 alone."""
-        rows = ablations()[table["table"]] if table["table"] == "6" else []
+        rows = printed_tables()[table["table"]] if table["table"] == "6" else []
         points = [
             Point(row["temporal"], x=float(row["setting"]), label=f"{row['temporal']:.2f}")
             for row in rows

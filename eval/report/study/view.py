@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.report.cells import DASH, interval, number
-from eval.report.published import ASPECTS, ablations
+from eval.report.published import ASPECTS, printed_tables
 from eval.report.study.svg import fraction
 from features.errors import RedVillmError
 
 SCHEMA = 1
 """Of results.json, as pipelines/study/outcome.py writes it."""
-MEASURES = ("temporal", "content", "all")
+DRAWN = ("temporal", "content", "all")
+"""Measures that have a picture: those that every study has and claims are about."""
 SYMBOLS = {"holds": "✓", "does not hold": "✗", "undecided": "?"}
 """Verdicts, each with a sign of its own beside its word and colour."""
 QUICK = "Quick run on validation videos: not the result."
 NOT_COMPARABLE = "as printed, GPT-3.5; not comparable with our numbers"
 _HEX = re.compile(r"[0-9a-f]{16,}")
-_PRINTED = {
-    "temporal": ("temporal",),
+_MEANS = {
     "content": ("correctness", "detail", "context"),
     "all": tuple(ASPECTS),
 }
@@ -175,7 +175,7 @@ def printed_differences(claim: Json) -> list[tuple[str, float]]:
 
     Content is the mean of correctness, detail and context there, all the mean of five.
     """
-    rows = ablations().get(claim["table"], [])
+    rows = printed_tables().get(claim["table"], [])
     found = []
     for llm in dict.fromkeys(row["llm"] for row in rows):
         of = {row["row"]: row for row in rows if row["llm"] == llm}
@@ -200,10 +200,13 @@ def facts(record: Json) -> list[tuple[str, str]]:
         ("Trained on", record["dataset"]),
         ("Asked", "; ".join(asked(benchmark) for benchmark in record["benchmarks"])),
         ("Judge", record["judge"]),
-        *((f"Measure: {name}", record["measures"][name]) for name in MEASURES),
+        *((f"Measure: {name}", label) for name, label in record["measures"].items()),
     ]
-    fixed = (record["frozen"] or {}).items()
-    text = "; ".join(f"{key.replace('_', ' ')} {shortened(value)}" for key, value in fixed)
+    fixed = dict(record["frozen"] or {})
+    unsaid = fixed.pop("defaults", {})
+    texts = [f"{key.replace('_', ' ')} {shortened(value)}" for key, value in fixed.items()]
+    texts += [f"defaults of {', '.join(unsaid)}, written out in the lock file"] if unsaid else []
+    text = "; ".join(texts)
     return [*found, ("Fixed beforehand", text or "nothing")]
 
 
@@ -295,5 +298,5 @@ def as_float(value: Any) -> float | None:
 
 
 def _gap(more: Json, less: Json, measure: str) -> float:
-    names = _PRINTED[measure]
+    names = _MEANS.get(measure, (measure,))
     return sum(float(more[name]) - float(less[name]) for name in names) / len(names)
