@@ -27,6 +27,7 @@ from pipelines.review_options import (
 )
 from pipelines.stages import Stage, console, say
 from pipelines.translate.lines import beside
+from pipelines.translate.review_sample import Sample
 
 
 def run_check(options: CheckOptions) -> None:
@@ -54,14 +55,16 @@ def run_check(options: CheckOptions) -> None:
 def run_export(options: ExportOptions) -> None:
     """`export`."""
     from pipelines.translate.review_forms import LABELLING, export_lines
-    from pipelines.translate.review_sample import take_part
+    from pipelines.translate.review_sample import record_sample, take_part
 
     lines = _read(options.lines)
     flags = _machine_flags(options.lines, lines, options.glossary)
-    wanted = {*flags, *_draw(options.lines, lines, flags, options.sample, options.seed)}
+    sample = _draw(options.lines, lines, flags, options.sample, options.seed)
+    wanted = {*flags, *sample.ids}
     taken = [line for line in lines if line.id in wanted]
     if options.part:
         taken = take_part(taken, options.part)
+    record_sample(options.lines, sample)
     export_lines(options.target, taken, flags)
     flagged = sum(line.id in flags for line in taken)
     say(f"{options.target}: {flagged:,} flagged lines and {len(taken) - flagged:,} others")
@@ -90,11 +93,15 @@ def run_rate(options: RateOptions) -> None:
     from features.spec import SCHEMA_VERSION
     from pipelines.translate.review_rate import edit_rate
     from pipelines.translate.review_rate_table import show_rate
-    from pipelines.translate.review_sample import read_sample
+    from pipelines.translate.review_sample import record_sample, sample_path
 
     lines = _read(options.lines)
     flags = _machine_flags(options.lines, lines, options.glossary)
-    drawn = _draw(options.lines, lines, flags) if read_sample(options.lines) else None
+    drawn = None
+    if sample_path(options.lines).exists():
+        sample = _draw(options.lines, lines, flags)
+        record_sample(options.lines, sample)
+        drawn = sample.ids
     with console.status("rating"):
         rate = edit_rate(lines, flags, _record(options.lines).direction, drawn)
     out = beside(options.lines, "rate.json")
@@ -137,16 +144,19 @@ def run_serve(options: ServeOptions) -> None:
     from pipelines.translate.lines import read_lines
     from pipelines.translate.review_log import log_path, tell_set_aside
     from pipelines.translate.review_page import ReviewServer
+    from pipelines.translate.review_sample import record_sample
     from pipelines.translate.review_session import Session
 
     lines = read_lines(options.lines)
     flags = _machine_flags(options.lines, lines, options.glossary)
     log = log_path(options.lines)
-    drawn = _draw(options.lines, lines, flags, options.sample, options.seed)
-    session = Session(lines, flags, log, options.reviewer, drawn)
+    sample = _draw(options.lines, lines, flags, options.sample, options.seed)
+    session = Session(lines, flags, log, options.reviewer)
+    session.review_beside(sample.ids)
     tell_set_aside(log, session.set_aside)
     name, direction = beside(options.lines, "").name, _record(options.lines).direction
     with closing(session), ReviewServer(session, name, direction, options.port) as server:
+        record_sample(options.lines, sample)
         say(f"{server.address}\nCtrl-C ends the review; decisions are kept in {log}")
         server.serve_forever()
 
@@ -195,15 +205,16 @@ def _draw(
     flags: Mapping[str, Any],
     size: int | None = None,
     seed: int | None = None,
-) -> list[str]:
-    """Ids of the sample, and a word where lines or flags that changed have changed it."""
+) -> Sample:
+    """The sample, and a word where lines or flags that changed have changed it."""
     from pipelines.translate.review_sample import draw_sample, read_sample
 
-    before, sample = read_sample(path), draw_sample(path, lines, flags, size, seed)
+    before = read_sample(path)
+    sample = draw_sample(lines, flags, before, size, seed)
     if before and before != sample and (before.size, before.seed) == (sample.size, sample.seed):
         new = len({*sample.ids} - {*before.ids})
         say(f"the sample has {new:,} other lines: lines or their flags are not what they were")
-    return sample.ids
+    return sample
 
 
 def _verb(options: type[Any], run: Callable[..., int | None], *positionals: str) -> Stage:

@@ -77,7 +77,8 @@ def serving(
 ) -> Iterator[ReviewServer]:
     """All lines are to be reviewed unless a sample is given."""
     drawn = [line.id for line in lines] if sample is None else sample
-    session = Session(lines, FLAGS, log, reviewer, drawn)
+    session = Session(lines, FLAGS, log, reviewer)
+    session.review_beside(drawn)
     with ReviewServer(session, "out.json", "en-zh") as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from review_world import EVIL, World, decide, make_world, review
 
 from features.errors import RedVillmError
 from pipelines.translate.lines import Line, read_lines, write_lines
+from pipelines.translate.review_log import log_path
 from pipelines.translate.review_sample import draw_sample, read_sample, sample_path, take_part
+from pipelines.translate.review_session import Session
 
 SPOILT = {"1/answer": "好。", "4/question": None, "6/answer": EVIL}
 """The lines with flags, three of twenty."""
@@ -49,10 +52,10 @@ def test_a_sample_is_recorded_and_drawn_again_by_whoever_says_nothing_else(world
     drawn = smallest(others, 5, 3)
     assert set(exported(world, "--sample", 5, "--seed", 3)) == {*SPOILT, *drawn}
     assert record(world) == {"schema": 1, "size": 5, "seed": 3, "ids": drawn}
-    written = sample_path(world.lines).stat()
+    written = sample_path(world.lines).read_bytes()
     assert set(exported(world)) == {*SPOILT, *drawn}
     assert set(exported(world, "--sample", 0)) == {*SPOILT}, "none, and the sample stays"
-    assert sample_path(world.lines).stat() == written
+    assert sample_path(world.lines).read_bytes() == written
     more = exported(world, "--sample", 9)
     assert set(more) == {*SPOILT, *smallest(others, 9, 3)}
     assert {*drawn} < {*more}
@@ -65,9 +68,7 @@ def test_a_sample_is_recorded_and_drawn_again_by_whoever_says_nothing_else(world
 def test_every_line_without_a_flag_is_as_likely_as_every_other(world: World) -> None:
     lines, times = read_lines(world.lines), 340
     drawn = Counter(
-        name
-        for seed in range(times)
-        for name in draw_sample(world.lines, lines, SPOILT, 5, seed).ids
+        name for seed in range(times) for name in draw_sample(lines, SPOILT, None, 5, seed).ids
     )
     assert len(drawn) == 17
     assert drawn.total() == 5 * times
@@ -96,7 +97,8 @@ def test_of_lines_that_changed_the_sample_changes_by_those_alone(
     now = smallest(others, 6, 0)
     assert set(names) == {line.id for line in kept if line.id in flagged} | set(now)
     assert record(world)["ids"] == now
-    assert read_sample(world.lines) == draw_sample(world.lines, [*kept, *new], flagged)
+    sample = read_sample(world.lines)
+    assert sample == draw_sample([*kept, *new], flagged, sample)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,19 @@ def test_a_damaged_record_is_refused_and_says_what_to_do(
     told = capsys.readouterr().err
     assert "out.json.sample.json" in told
     assert "remove it" in told
+
+
+def test_what_is_refused_leaves_the_record_as_it_was(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported(world, "--sample", 4)
+    before = sample_path(world.lines).read_bytes()
+    target = world.lines.with_name("a.csv")
+    assert review("export", world.lines, target, "--sample", 9, "--part", "3/2") == 2
+    with closing(Session(read_lines(world.lines), {}, log_path(world.lines), "Ann")):
+        assert review("serve", world.lines, "--sample", 9) == 2
+    assert "another process" in capsys.readouterr().err
+    assert sample_path(world.lines).read_bytes() == before
 
 
 def test_a_sample_of_less_than_nothing_is_refused(

@@ -70,34 +70,36 @@ def read_sample(lines: Path) -> Sample | None:
 
 
 def draw_sample(
-    path: Path,
     lines: Sequence[Line],
     flags: Collection[str],
+    before: Sample | None = None,
     size: int | None = None,
     seed: int | None = None,
 ) -> Sample:
-    """Draw lines without a flag, and record which.
+    """Draw lines without a flag.
 
     Args:
-        path: of the lines.
         lines: all of the file.
         flags: ids of the lines with flags of what the machine said.
-        size: how many; None: as recorded, else 200. 0: none, and what is recorded stays.
+        before: what is recorded.
+        size: how many; None: as recorded, else 200.
         seed: which ones; None: as recorded, else 0.
 
     Raises:
-        RedVillmError: a negative size, or a damaged record.
+        ConfigError: a negative size.
     """
-    before = read_sample(path)
     size = size if size is not None else before.size if before else SIZE
     seed = seed if seed is not None else before.seed if before else 0
     if size < 0:
         raise ConfigError("not the size of a sample", got=size, wanted="0 (none) or more lines")
     others = [line.id for line in lines if line.id not in flags]
-    sample = Sample(size, seed, nsmallest(size, others, key=lambda name: _number(seed, name)))
-    if size and sample != before:
+    return Sample(size, seed, nsmallest(size, others, key=lambda name: _number(seed, name)))
+
+
+def record_sample(path: Path, sample: Sample) -> None:
+    """Write which of the file's lines were drawn; of a sample of size 0 what is recorded stays."""
+    if sample.size:
         replace_json(sample_path(path), {"schema": SCHEMA_VERSION, **asdict(sample)}, "sample")
-    return sample
 
 
 def _number(seed: int, name: str) -> bytes:

@@ -42,7 +42,6 @@ class Session:
         flags: of what the machine said.
         log: the file of decisions.
         reviewer: who reviews; empty: the page asks.
-        sample: ids of lines that are to be reviewed beside those with flags.
 
     Raises:
         RedVillmError: another process has it, or it does not fit the lines.
@@ -54,7 +53,6 @@ class Session:
         flags: Mapping[str, Sequence[Flag]],
         log: Path,
         reviewer: str,
-        sample: Collection[str] = (),
     ) -> None:
         self._log = log.open("a+b", buffering=0)
         try:
@@ -69,10 +67,14 @@ class Session:
         self._last = past[-1].id if past else ""
         self._were: set[Line] = set()  # what was replaced, and can come back
         self._at = {line.id: at for at, line in enumerate(self.lines)}
-        wanted = {*flags, *sample}
-        self._to_review = [at for at, line in enumerate(self.lines) if line.id in wanted]
+        self.review_beside(())
         self._decided = {at for at, line in enumerate(self.lines) if line.status in DECIDED}
         self._lock = Lock()
+
+    def review_beside(self, sample: Collection[str]) -> None:
+        """What is to be reviewed is the lines with flags, and those with these ids."""
+        wanted = {*self.flags, *sample}
+        self._to_review = [at for at, line in enumerate(self.lines) if line.id in wanted]
 
     def close(self) -> None:
         """Let another process have the file of decisions."""
