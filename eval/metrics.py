@@ -52,6 +52,9 @@ __all__ = [
     "withhold",
 ]
 
+TEMPORAL_TYPES = {"temporal", "temporal relation"}
+"""Names of the type of questions about order: the demo's, and ActivityNet-QA's. What a benchmark
+calls otherwise is about content."""
 Aspects = Mapping[str, tuple[Sequence[Question], Sequence[Sequence[Verdict]]]]
 """By name of the aspect, what was asked and the verdicts of each seed."""
 

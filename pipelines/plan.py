@@ -87,8 +87,10 @@ class Plan:
         """The sum of all rows; money only where all of it is known."""
         names = ("gpu_s", "cpu_s", "disk", "network", "tokens")
         sums = {name: sum((getattr(row, name) for row in self.rows), NONE) for name in names}
-        money = [row.money for row in self.rows if row.money is not None]
-        return Row("total", "", **sums, money=sum(money, NONE) if money else None)
+        priced = [row.money for row in self.rows if row.money is not None]
+        unknown = any(r.money is None and (r.gpu_s.high or r.tokens.high) for r in self.rows)
+        money = sum(priced, NONE) if priced and not unknown else None
+        return Row("total", "", **sums, money=money)
 
     def record(self) -> dict[str, Any]:
         """All numbers, as JSON has them: hours, bytes, tokens, money."""

@@ -123,14 +123,16 @@ def extraction(name: str, subject: Subject, videos: Videos, machine: Machine) ->
     beside = Range(*machine.beside) * videos.count
     gflop = digits(shapes.frame_flops / 1e9, 4)
     reading = videos.nbytes.over(machine.network) * (1 / 3600)
+    elsewhere = NONE if videos.here else videos.nbytes
     return Row(
         f"extract {name}",
         f"{videos.count:,} videos x {num_frames} frames x {gflop} GFLOP in {dtype}; {how}; "
-        f"store {shapes.feature_bytes(num_frames):,} bytes a video + thumbnails; "
+        f"store {shapes.feature_bytes(num_frames):,} bytes a video + thumbnails"
+        f"{'' if videos.here else ', and the videos themselves'}; "
         f"{between(reading)} h to read the videos",
         **_on_device(machine, "extract", vit, decoding),
-        disk=Range.of(float(videos.count * shapes.feature_bytes(num_frames))) + beside,
-        network=videos.nbytes,
+        disk=Range.of(float(videos.count * shapes.feature_bytes(num_frames))) + beside + elsewhere,
+        network=elsewhere,
     )
 
 

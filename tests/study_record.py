@@ -116,13 +116,14 @@ def study_record(kind: str = "qa", quick: bool = False) -> Json:
     measures = COLUMNS[kind]
     tables = [_table(name, scale, measures) for name in TABLES]
     return {
-        "schema": 1,
+        "schema": 2,
         "study": "paper",
         "quick": quick,
         "split": "val" if quick else "test",
         "base": "mini",
         "bases": [{"name": "mini", "digest": DIGEST}, {"name": "mini-b", "digest": DIGEST[::-1]}],
         "dataset": "demo",
+        "experiment": "red-villm",
         "benchmarks": [{"dataset": "demo", "split": "val" if quick else "test"}],
         "judge": "offline-em-f1-2",
         "kind": kind,

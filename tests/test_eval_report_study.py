@@ -483,7 +483,7 @@ def test_a_page_is_made_of_the_record_alone(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_record_of_another_schema_is_refused(tmp_path: Path) -> None:
-    record = study_record() | {"schema": 2}
+    record = study_record() | {"schema": 1}
     for make in (lambda: write_study_page(record, tmp_path), lambda: write_study_markdown(record)):
         with pytest.raises(RedVillmError, match="another schema"):
             make()

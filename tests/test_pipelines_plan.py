@@ -29,7 +29,7 @@ from pipelines.plan import PlanConfig, make_plan, plan
 from pipelines.plan_base import BaseShapes, shapes_of
 from pipelines.plan_data import Questions, Videos, questions_of, videos_of
 from pipelines.plan_judge import judging
-from pipelines.plan_machine import Machine, Range, between, size
+from pipelines.plan_machine import NONE, Machine, Range, between, size
 from pipelines.plan_table import cells
 from pipelines.plan_work import (
     Row,
@@ -150,8 +150,10 @@ def test_extraction_in_hours_and_bytes() -> None:
     assert row.gpu_s.low == pytest.approx(flops / (312e12 * 0.7))
     assert row.gpu_s.high == pytest.approx(flops / (312e12 * 0.4))
     features = 1000 * 356 * 1024 * 2
-    assert row.disk == Range(features + 1000 * 25e3, features + 1000 * 60e3)
-    assert row.network == videos.nbytes
+    kept = Range(features + 1000 * 25e3, features + 1000 * 60e3)
+    assert (row.disk, row.network) == (kept + videos.nbytes, videos.nbytes)
+    there = extraction("x", subject(), replace(videos, here=True), A100)
+    assert (there.disk, there.network) == (kept, NONE)
     measured = extraction("x", subject(), replace(videos, decode_s=0.5), A100)
     assert measured.cpu_s == Range.of(500.0)
     # Key frames 60 or 250 apart, and 35.1 frames from one chosen frame to the next.
@@ -313,6 +315,8 @@ def test_the_command_plans_a_7b_without_weights_and_the_json_is_the_table(
         assert record["total"][name] == pytest.approx(ends.tolist())
     train = record["rows"][2]
     assert train["cost"] == pytest.approx([2 * hours for hours in train["gpu_hours"]])
+    assert main(["plan", *args]) == 0  # an A100 has no price of ours, so nobody knows the total
+    assert json.loads(Path("out/plan.json").read_text())["total"]["cost"] is None
     assert "published shapes" in shown
     assert "nothing is downloaded" not in shown
     assert not list(tmp_path.glob("runs/*"))

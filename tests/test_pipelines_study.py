@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from features.config import BaseConfig
 from features.describe import load_base
 from features.errors import ConfigError
 from pipelines.experiment import load_experiment
-from pipelines.study.cells import Use, pick_tables, plan_cells
+from pipelines.study.cells import Use, plan_cells, table_names
 from pipelines.study.freeze import freeze, read_frozen
 from pipelines.study.recipe import StudyConfig, load_study
 from train.options import TrainConfig
@@ -115,7 +116,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_cell_is_run_once_and_every_use_is_in_the_results(ran: Path) -> None:
-    found = list((ran / "runs/experiments-small/cells").glob("*/*/seed-*/cell-*.json"))
+    found = list((ran / "runs/study-cells").glob("*/*/seed-*/cell-*.json"))
     assert len(found) == CELLS
     record = results(ran)
     assert len(record["cells"]) == 8 + 2 + 2
@@ -135,11 +136,36 @@ def test_running_again_does_nothing_and_gives_the_same_bytes(ran: Path) -> None:
     assert (path.read_bytes(), stamps(ran)) == before
 
 
+def test_fewer_seeds_or_another_recipe_find_the_cells_and_keep_the_results(ran: Path) -> None:
+    before = (ran / "runs/experiments-small/results.json").read_bytes()
+    assert "6 cells, 6 of them done before" in run(ran, "--seeds", "1")
+    fewer = results(ran, "experiments-small-1-seeds")
+    assert (fewer["claims"][0]["n"], fewer["missing"]) == (2, 0)
+    # The rows say the budget, so that this recipe's trains nothing else; it was not frozen.
+    assert f"{CELLS} of them done before" in run(ran, "--experiment", "red-villm-long")
+    other = results(ran, "experiments-small-red-villm-long")
+    assert (other["experiment"], other["frozen"]) == ("red-villm-long", None)
+    assert (ran / "runs/experiments-small/results.json").read_bytes() == before
+
+
+def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))
+    far = ("--base", "qwen-vl", "--dataset", "activitynet", "--benchmarks", "vcgbench")
+    for args, words in {
+        ("--tables", "4 9"): "no such table",
+        ("--experiment", "shared"): "a study's rows say switches and frames",
+        ("--quick", "--seeds", "0"): "not a number of seeds",
+        ("--quick", *far): "nothing to score cells on",
+    }.items():
+        assert words in run(tmp_path, *args, code=2)
+    assert not (tmp_path / "data/features").exists()
+
+
 def test_a_killed_study_goes_on_and_ends_in_the_same_results(ran: Path, tmp_path: Path) -> None:
     for name in ("small.yaml", "small.lock.json"):
         (tmp_path / name).write_bytes((ran / name).read_bytes())
     (tmp_path / "data").symlink_to(ran / "data")
-    cells = tmp_path / "runs/experiments-small/cells"
+    cells = tmp_path / "runs/study-cells"
     for wanted in (1, 4):
         with subprocess.Popen(
             command(tmp_path), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -177,9 +203,9 @@ def test_a_quick_look_never_sees_test_videos(tmp_path: Path) -> None:
 
 
 def stamps(folder: Path) -> dict[Path, int]:
-    files = (folder / "runs/experiments-small/cells").rglob("*")
-    kept = ("metrics.json", "predictions.jsonl", "cell-test.json")
-    return {path: path.stat().st_mtime_ns for path in files if path.name in kept}
+    files = (folder / "runs/study-cells").rglob("*")
+    kept = re.compile(r"metrics\.json|predictions\.jsonl|cell-.*\.json")
+    return {path: path.stat().st_mtime_ns for path in files if kept.fullmatch(path.name)}
 
 
 def test_the_papers_study_is_planned_with_equal_rows_alike() -> None:
@@ -204,9 +230,11 @@ def test_the_papers_study_is_planned_with_equal_rows_alike() -> None:
     assert (small.data, small.epochs) == (0.0625, 16 * whole.epochs)
     untuned = {c.config.seed for use, c in cells.items() if use.row == "untuned base"}
     assert untuned == {0}
-    assert len(plan_cells(pick_tables(study, "learning-rate"), bases, START)) == 15
+    assert len([use for use in cells if use.table == "learning rate"]) == 15
+    assert table_names(study, "learning-rate 4") == {"learning rate", "4"}
+    assert table_names(study, "") == {table.table for table in study.tables}
     with pytest.raises(ConfigError, match="did you mean controls"):
-        pick_tables(study, "control")
+        table_names(study, "control")
 
 
 def test_a_7b_takes_its_own_frames_and_a_resampler_is_read_in_two_ways() -> None:

@@ -21,6 +21,7 @@ from eval.report.build import Part
 from features.config import Aspect
 from features.errors import ConfigError, RedVillmError
 from pipelines.study.cells import Cell, Done, Use
+from pipelines.study.claims import VERDICTS
 from pipelines.study.outcome import outcome, write_results
 from pipelines.study.recipe import ClaimConfig, RowConfig, StudyConfig, TableConfig
 from train.options import TrainConfig
@@ -53,6 +54,7 @@ FACTS: dict[str, Any] = {
     "base": "mini",
     "bases": [{"name": "mini", "digest": "d1"}, {"name": "mini-b", "digest": "d2"}],
     "dataset": "demo",
+    "experiment": "red-villm",
     "benchmarks": [{"dataset": "demo", "split": "test"}],
     "judge": "offline-em-f1-2",
     "frozen": None,
@@ -119,7 +121,7 @@ def test_facts_and_counts_head_the_record(world: tuple[Path, dict[Use, Done]]) -
     found = record_of(world)
     assert {name: found[name] for name in FACTS} == FACTS
     head = {name: found[name] for name in ("schema", "kind", "questions", "videos")}
-    assert head == {"schema": 1, "kind": "qa", "questions": QUESTIONS, "videos": QUESTIONS // 2}
+    assert head == {"schema": 2, "kind": "qa", "questions": QUESTIONS, "videos": QUESTIONS // 2}
     assert "sign-flip" in found["method"]
     assert set(found["measures"]) == {"temporal", "content", "all"}
 
@@ -224,6 +226,21 @@ def test_reasons_are_those_of_the_verdict(world: tuple[Path, dict[Use, Done]]) -
         record_of(world, whys={"4/copy ower shared": {}})
     with pytest.raises(ConfigError, match="did you mean undecided"):
         record_of(world, whys={"4/copy over shared": {"undecidet": ""}})
+
+
+def test_a_reason_is_given_to_the_headline_alone_and_when_all_its_runs_are_there(
+    tmp_path: Path,
+) -> None:
+    uses = make_study(tmp_path, budgets=("long", "default"))
+    whys = {"4/copy over shared": dict.fromkeys(VERDICTS, "Looked into.")}
+    found = record_of((tmp_path, uses), whys=whys)["claims"]
+    said = {c["budget"]: c["why"] for c in found if c["claim"] == "copy over shared"}
+    assert said["long"].startswith("Looked into.")
+    assert said["default"].startswith("What was looked into is the budget that heads")
+    missing = [*uses, Use("4", "copy", "mini", 9, "long"), Use("4", "shared", "mini", 9, "long")]
+    part = record_of((tmp_path, uses), whys=whys, planned=missing)["claims"][0]
+    assert (part["n"], part["planned"]) == (4, 5)
+    assert part["why"].startswith("Not looked into.")
 
 
 def test_the_same_folders_give_the_same_bytes_in_any_order_and_place(

@@ -35,6 +35,12 @@ class Use:
     reading: str = ""
     """Of a resampler: `A` or `B`; empty for other bases."""
 
+    @property
+    def label(self) -> str:
+        """For people."""
+        reading = f", reading {self.reading}" if self.reading else ""
+        return f"{self.table}: {self.row}{reading}, {self.base}, seed {self.seed}, {self.budget}"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -68,7 +74,7 @@ def plan_cells(
     bases: Mapping[str, BaseConfig],
     start: TrainConfig,
     quick: bool = False,
-    most: int | None = None,
+    seeds: int | None = None,
 ) -> dict[Use, Cell]:
     """Every use of every row, in the order of the recipe.
 
@@ -77,17 +83,19 @@ def plan_cells(
         bases: the family by name, the one that gives it its name first.
         start: training options that every row starts from.
         quick: one seed of the first base in the quick budget, scored on validation videos.
-        most: seeds of every row at the most, for bases that take days.
+        seeds: of every row, instead of what its table says.
 
     Raises:
-        ConfigError: a row's switches do not exist or exclude one another.
+        ConfigError: a row's switches do not exist or exclude one another, or no seeds at all.
     """
+    if seeds is not None and seeds < 1:
+        raise ConfigError("not a number of seeds", where="--seeds", got=seeds, wanted="1 or more")
     cells: dict[Use, Cell] = {}
     for table in study.tables:
-        seeds = 1 if quick else min(table.seeds, most or table.seeds)
+        count = 1 if quick else seeds or table.seeds
         for name in list(bases)[: 1 if quick else table.bases]:
             base = bases[name]
-            varied = _readings(table, base), _budgets(table, base, quick), range(seeds)
+            varied = _readings(table, base), _budgets(table, base, quick), range(count)
             for row, reading, budget, seed in product(table.rows, *varied):
                 use = Use(table.table, row.name, name, seed, budget, reading)
                 cell = _cell(use, table, row, base, next(iter(bases)), start)
@@ -95,17 +103,17 @@ def plan_cells(
     return cells
 
 
-def pick_tables(study: StudyConfig, wanted: str) -> StudyConfig:
-    """The study with these tables alone (separated by blanks; a name's blanks become dashes).
+def table_names(study: StudyConfig, wanted: str) -> set[str]:
+    """These tables (separated by blanks; a name's blanks become dashes), all where none is said.
 
     Raises:
         ConfigError: no such table.
     """
-    names = {table.table.replace(" ", "-"): table for table in study.tables}
+    names = {table.table.replace(" ", "-"): table.table for table in study.tables}
     for name in wanted.split():
         if name not in names:
             raise ConfigError("no such table", got=name, do=did_you_mean(name, names))
-    return replace(study, tables=tuple(names[n] for n in names if n in wanted.split()))
+    return {names[name] for name in wanted.split() or names}
 
 
 def _cell(
@@ -126,7 +134,7 @@ def _cell(
         raise ConfigError("no such switch", where=where, got=error) from error
     config = replace(start, experiment=row.name, switches=built)
     if row.untrained:  # whatever the seed and the budget, it is the same
-        config = replace(config, epochs=0)
+        config = replace(config, budget="default", epochs=0)
     else:
         budget = pick_budget(replace(config, budget=use.budget), base)
         config = replace(

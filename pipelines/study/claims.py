@@ -16,10 +16,11 @@ import numpy as np
 
 from eval.bootstrap import RESAMPLES
 from eval.crossed import CONFIDENCE, Crossed
+from eval.metrics import TEMPORAL_TYPES
 from eval.paired import ALPHA, MIN_PAIRS, POWER, sign_flip, smallest_detectable, smallest_p
 from eval.scores import MIN_COVERAGE, Estimate
 from pipelines.study.recipe import ClaimConfig, Measure
-from pipelines.study.values import NO_QUESTIONS, TEMPORAL_TYPES, CellValues, Kind, over_runs
+from pipelines.study.values import NO_QUESTIONS, CellValues, Kind, over_runs
 
 Verdict = Literal["holds", "does not hold", "undecided"]
 VERDICTS: tuple[Verdict, ...] = ("holds", "does not hold", "undecided")

@@ -38,9 +38,13 @@ LABELS: dict[Kind, dict[Measure, str]] = {
         "all": "mean of the five aspects (0 to 5)",
     },
 }
-FACTS = ("study", "quick", "split", "base", "bases", "dataset", "benchmarks", "judge", "frozen")
+FACTS = (
+    *("study", "quick", "split", "base", "bases", "dataset", "experiment", "benchmarks"),
+    *("judge", "frozen"),
+)
 """What the caller knows of a study, taken over as it is."""
 NOT_LOOKED_INTO = "Not looked into."
+HEADLINE_ALONE = "What was looked into is the budget that heads the verdicts."
 
 
 def outcome(
@@ -195,23 +199,25 @@ def _claims(placed: Placed, kind: Kind, whys: Mapping[str, Any]) -> list[dict[st
         for claim in table.claims:
             texts = whys.get(f"{table.table}/{claim.name}", {})
             for at, place in enumerate(placed.places(table, claim.more)):
-                entry, p = _claim(claim, place, placed, kind, texts)
-                entries.append({**entry, "headline": at == 0})
+                entry, p = _claim(claim, place, placed, kind)
+                why = _looked_into(texts, entry, at == 0)
+                told = {"why": " ".join([why, *entry["why"]]), "headline": at == 0}
+                entries.append(entry | told)
                 ps.append(p if at == 0 and claim.kind == "more" else None)
     adjusted = holm(ps)
     return [{**e, "p_holm": rounded(p, 4)} for e, p in zip(entries, adjusted, strict=True)]
 
 
 def _claim(
-    claim: ClaimConfig, place: Place, placed: Placed, kind: Kind, whys: Mapping[str, str]
+    claim: ClaimConfig, place: Place, placed: Placed, kind: Kind
 ) -> tuple[dict[str, Any], float | None]:
-    """A claim's entry, and its p before rounding."""
+    """A claim's entry, with what kept pairs out as `why`, and its p before rounding."""
     places = [place._replace(row=row) for row in (claim.more, claim.less)]
     more, less = (placed.cells(where) for where in places)
     planned = placed.planned(*places)
     missing = _missing(planned - len(more.keys() & less.keys()), planned)
     found, digits = decide(claim, more, less, kind), DIGITS[kind]
-    asked, why = asdict(claim), whys.get(found.verdict, NOT_LOOKED_INTO).strip()
+    asked = asdict(claim)
     entry = {
         "table": place.table,
         "claim": asked.pop("name"),
@@ -231,9 +237,17 @@ def _claim(
             {"base": base, "seed": seed, "difference": rounded(difference, digits)}
             for (base, seed), difference in found.pairs.items()
         ],
-        "why": " ".join([why, *missing, *found.reasons]),
+        "why": [*missing, *found.reasons],
     }
     return entry, found.p
+
+
+def _looked_into(texts: Mapping[str, str], entry: Mapping[str, Any], headline: bool) -> str:
+    """What looking into it found: that was about all runs of the headline."""
+    if texts and not headline:
+        return HEADLINE_ALONE
+    whole = entry["n"] == entry["planned"] > 0
+    return texts.get(entry["verdict"], NOT_LOOKED_INTO).strip() if whole else NOT_LOOKED_INTO
 
 
 def _missing(pairs: int, planned: int) -> list[str]:

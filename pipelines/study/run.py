@@ -48,8 +48,8 @@ def experiments(options: ExperimentsConfig, judging: Judging, console: Console) 
 
 def _run(study: Study, console: Console) -> int:
     options, lock = study.options, study.render()
-    tasks, tables = study.tasks(), study.wanted_tables()
-    wanted = {t.fingerprint: t for use, t in tasks.items() if use.table in tables}
+    tasks = study.tasks()
+    wanted = {t.fingerprint: t for use, t in tasks.items() if use.table in study.tables}
     others = {t.fingerprint: t for t in tasks.values() if t.fingerprint not in wanted}
     there = [task for task in others.values() if task.is_done()]
     left_out = {t.table for t in study.recipe.tables} - {use.table for use in tasks}
@@ -63,6 +63,8 @@ def _run(study: Study, console: Console) -> int:
         options.executor,
         options.workers,
     )
+    named = {task.fingerprint: use for use, task in reversed(tasks.items())}
+    failed = {name: f"{named[name].label}: {error}" for name, error in failed.items()}
     uses = {use: done[t.fingerprint] for use, t in tasks.items() if t.fingerprint in done}
     record = outcome(
         study.recipe,
@@ -90,8 +92,9 @@ def _compare(study: Study, tasks: Mapping[Use, Task], console: Console) -> None:
     pair = [(name, tasks[use]) for name, use in wanted.items() if use in tasks]
     if len(pair) < len(COMPARED) or not all(task.is_done() for _, task in pair):
         return
-    part, out = pair[0][1].parts[0], study.out / "comparison.html"
-    answers = [(name, task.folders()[0]) for name, task in pair]
+    parts, out = pair[0][1].parts, study.out / "comparison.html"
+    at = next((n for n, p in enumerate(parts) if "qa" in p.dataset.splits[p.split].aspects), 0)
+    part, answers = parts[at], [(name, task.folders()[at]) for name, task in pair]
     store, videos = FeatureStore.open(part.store), part.dataset.videos
     try:
         write_comparison_page(answers, study.judge.record.slug, store, videos, out)
@@ -111,6 +114,7 @@ def _facts(study: Study, lock: dict[str, Any] | None) -> dict[str, Any]:
         "base": study.family,
         "bases": [{"name": name, "digest": digest} for name, digest in weights.items()],
         "dataset": study.dataset.name,
+        "experiment": study.options.experiment,
         "benchmarks": [benchmark_facts(*part) for part in study.parts[split]],
         "judge": study.judge.record.label,
         "frozen": lock,
@@ -129,7 +133,7 @@ def _whys(study: Study) -> dict[str, Any]:
     """What somebody who looked into it wrote about each claim's verdict, of the study itself."""
     path = recipe_path("studies", study.options.study)
     path = path.parent / "why" / path.name
-    ours = study.is_rendered and not study.options.quick
+    ours = study.is_as_frozen and study.options.seeds is None
     return read_recipe(path) if ours and path.is_file() else {}
 
 

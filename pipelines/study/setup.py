@@ -24,12 +24,16 @@ from pipelines.eval_jobs import benchmark_parts
 from pipelines.evaluation import Executor, Judging
 from pipelines.experiment import load_experiment
 from pipelines.selection import annotated_ids
-from pipelines.study.cells import Cell, Use, pick_tables, plan_cells
+from pipelines.study.cells import Cell, Use, plan_cells, table_names
 from pipelines.study.freeze import freeze, read_frozen, with_test_seed
 from pipelines.study.recipe import load_study
 from pipelines.study.work import Part, Task, TaskMaker
 from train.options import TrainConfig
+from train.projectors import ProjectorSwitches
 
+CELLS = "study-cells"
+"""Folder of all studies' runs, below the root of runs."""
+RED_VILLM = ProjectorSwitches()
 OFFLINE = "offline-em-f1-2"
 """The judge whose studies need not name theirs."""
 
@@ -56,13 +60,15 @@ class ExperimentsConfig:
     quick: bool = False
     """A look within minutes: one seed, short training, validation videos. No result."""
     seeds: int | None = None
-    """Most seeds a row, for bases that train for days; fewer than six pairs decide no claim."""
+    """Seeds of every row instead of the study's: few where a base trains for days, six where there
+    is one base, for fewer than six pairs decide no claim."""
     freeze: bool = False
     """Fix world, recipes and bases, which draws new test videos, and end."""
     features: str = "data/features"
     """Root of the feature stores: a folder, or s3://bucket/prefix."""
     runs: Path = Path("runs")
-    """Root of runs; those of a study are in <runs>/experiments."""
+    """Root of runs; results of a study are in <runs>/experiments, its runs in <runs>/study-cells,
+    where studies that ask for the same training find one another's."""
     executor: Executor = "auto"
     """auto: Ray, unless one worker is asked for."""
     workers: int | None = None
@@ -81,6 +87,10 @@ class Study:
         self.bases = {name: load_base(name) for name in members}
         if start.prompt is not None:
             self.bases = {n: replace(b, prompt=start.prompt) for n, b in self.bases.items()}
+        if start.num_frames or start.switches != RED_VILLM:
+            do = "give a recipe without them, such as red-villm or red-villm-long"
+            got = f"{start.switches}, num_frames {start.num_frames}"
+            raise ConfigError("a study's rows say switches and frames", got=got, do=do)
         self.start = start.part(TrainConfig)
         self.answers = GenerateConfig(dtype=start.dtype)
         named = options.dataset or self.recipe.dataset
@@ -93,6 +103,7 @@ class Study:
         scored = benchmark_parts(test)
         self.parts = {"test": scored, "val": self._val_parts(_is_qa(scored))}
         self.stores: dict[tuple[str, str, int], StorePath] = {}
+        self.tables = table_names(self.recipe, options.tables)
 
     @property
     def out(self) -> Path:
@@ -105,6 +116,7 @@ class Study:
             "benchmarks": (options.benchmarks or "", ""),
             "experiment": (options.experiment, "red-villm"),
             "judge": ("" if judge.label == OFFLINE else judge.slug, ""),
+            "seeds": (f"{options.seeds}-seeds" if options.seeds else "", ""),
             "quick": ("quick" if options.quick else "", ""),
         }
         names = [escape_name(name) for name, usual in own.values() if name != usual]
@@ -126,6 +138,13 @@ class Study:
     def is_rendered(self) -> bool:
         """Whether the videos are made here."""
         return self.recipe.render is not None and self.dataset.name == self.recipe.dataset
+
+    @property
+    def is_as_frozen(self) -> bool:
+        """Whether nothing that the lock covers was replaced by an option."""
+        options = self.options
+        own = options.benchmarks is None and options.experiment == ExperimentsConfig.experiment
+        return self.is_rendered and own and not options.quick
 
     def freeze(self) -> None:
         """Fix everything that a result could be steered by.
@@ -164,29 +183,26 @@ class Study:
         self.console.print(f"videos: {root}")
         with only_one(root, "renders these videos"):
             write_demo(root, world)
-        meant = not self.options.quick and self.options.benchmarks is None
-        return lock if meant else None
+        return lock if self.is_as_frozen else None
 
     def cells(self) -> dict[Use, Cell]:
         """What has to be trained; tables without anything to be scored on are left out."""
         tables = [
             t for t in self.recipe.tables if self.parts["val" if self.options.quick else t.split]
         ]
+        if not tables:
+            do = "name the split that choices are made on: --validation"
+            raise ConfigError("there is nothing to score cells on", where="val", do=do)
         recipe = replace(self.recipe, tables=tuple(tables))
         options = self.options
         return plan_cells(recipe, self.bases, self.start, options.quick, options.seeds)
-
-    def wanted_tables(self) -> set[str]:
-        """Names of those that are run now."""
-        if not self.options.tables:
-            return {table.table for table in self.recipe.tables}
-        return {table.table for table in pick_tables(self.recipe, self.options.tables).tables}
 
     def tasks(self) -> dict[Use, Task]:
         """What to do for each use, with its features; equal ones have one fingerprint."""
         cells = self.cells()
         self._extract(cells)
-        make = TaskMaker(self.dataset, self.answers, self.judge.record.label, self.out / "cells")
+        runs = self.options.runs / CELLS
+        make = TaskMaker(self.dataset, self.answers, self.judge.record.label, runs)
         made = {}
         for use, cell in cells.items():
             stores = {

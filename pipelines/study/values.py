@@ -18,7 +18,7 @@ from rich.progress import track
 from eval.bootstrap import bootstrap_mean_of_columns
 from eval.crossed import Crossed
 from eval.folders import JUDGES, read_judged
-from eval.metrics import questions_of
+from eval.metrics import TEMPORAL_TYPES, questions_of
 from eval.scores import MIN_COVERAGE, Estimate
 from eval.values import judge_table
 from features.errors import RedVillmError
@@ -32,9 +32,6 @@ MEASURES: dict[Kind, tuple[Measure, ...]] = {
     "five": ("correctness", "detail", "context", "temporal", "consistency", "content", "all"),
 }
 """What there is a score of, in the order of columns: the paper's, then what claims are about."""
-TEMPORAL_TYPES = {"temporal", "temporal relation"}
-"""Names of the type of questions about order: the demo's, and ActivityNet-QA's. What a benchmark
-calls otherwise counts as content."""
 NO_QUESTIONS = "the benchmark has no such questions"
 _MEANS: dict[Measure, tuple[str, ...]] = {
     "content": ("correctness", "detail", "context"),

@@ -1,8 +1,9 @@
 """The cells of a study, trained and answered: here, or on Ray, each once.
 
-A cell is done when its `cell-<split>.json` says so: a fingerprint over everything that decides its
-numbers, written last. Whatever a kill leaves is gone on with: training and answering resume. Cells
-that differ in what is scored alone share a training run, and are done one after the other.
+A cell is done when its `cell-<fingerprint>.json` is there, written last: its fingerprint is over
+everything that decides its numbers. Whatever a kill leaves is gone on with: training and answering
+resume. Cells that differ in what is scored alone share a training run, and are done one after the
+other; another study that asks for the same training, with another judge say, finds it done.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from train.options import LAST_BITS, NO_INFLUENCE, pick_budget
 from train.run import run_folder, train
 from train.sources import TrainingData
 
+MARKS = "cell-*.json"
 TRIES = 2
 """How often Ray tries a cell again whose worker died."""
 PATIENCE_S = 60.0
@@ -84,7 +86,7 @@ class Task:
     @property
     def mark(self) -> Path:
         """The file that says that it is done."""
-        return self.run / f"cell-{self.cell.split}.json"
+        return self.run / f"cell-{self.fingerprint}.json"
 
     def folders(self) -> tuple[Path, ...]:
         """Folders of its answers."""
@@ -92,13 +94,8 @@ class Task:
 
     def is_done(self) -> bool:
         """Whether its answers are there, given under the very same conditions."""
-        if not all((folder / PREDICTIONS).is_file() for folder in self.folders()):
-            return False
-        try:
-            record = json.loads(self.mark.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return bool(record.get("fingerprint") == self.fingerprint)
+        there = all((folder / PREDICTIONS).is_file() for folder in self.folders())
+        return there and self.mark.is_file()
 
 
 class TaskMaker:
@@ -241,6 +238,8 @@ def _answer(task: Task, part: Part, run: Path) -> None:
     try:
         generate(config, task.base, part.dataset, run, store)
     except FingerprintError:
+        for mark in run.glob(MARKS):  # of cells whose answers these were
+            mark.unlink()
         start_over(eval_folder(run, part.dataset.name, part.split))
         generate(config, task.base, part.dataset, run, store)
 
@@ -266,8 +265,9 @@ def _on_ray(runs: Runs, workers: int | None) -> Outcomes:
     try:
         have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus = int(have.get("GPU", 0))
-        # A cluster of our own counts a core more than there is, for extraction's sake.
-        cpus = (os.cpu_count() or 1) if ours else int(have.get("CPU", 1))
+        # A cluster of this machine alone counts a core more than there is, for extraction's sake.
+        joined = not ours or os.environ.get("RAY_ADDRESS")
+        cpus = int(have.get("CPU", 1)) if joined else os.cpu_count() or 1
         slots = workers or gpus or cpus
         needs: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1}
         remote = ray.remote(**needs, max_retries=TRIES)(do_run)

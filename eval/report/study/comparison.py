@@ -18,17 +18,17 @@ import numpy as np
 
 from eval.folders import JUDGES, EvalFolder, read_judged
 from eval.judges.base import Verdict
+from eval.metrics import TEMPORAL_TYPES, questions_of
 from eval.report.study.page import render
 from eval.report.video_paths import address
 from eval.translations import split_name, translations_label
 from features.durable import replace_file
 from features.errors import RedVillmError
-from features.plan import load_plan
+from features.plan import load_plan, video_files
 from features.store import FeatureStore
 
 LARGEST, LARGEST_TOTAL = 200_000, 5_000_000
 """Bytes of a clip, and of all clips, that go into the page itself."""
-KIND = "temporal"
 _WORDS = {True: "right", False: "wrong", None: "not judged"}
 _POLICY = "media-src data: 'self' file:;"
 
@@ -39,6 +39,7 @@ class Model:
 
     name: str
     rows: Mapping[str, Mapping[str, Any]]
+    """Their types by name."""
     verdicts: Mapping[str, Verdict]
 
     def right(self, sample: str) -> bool | None:
@@ -66,7 +67,7 @@ def write_comparison_page(
         models: name and folder of answers (eval/folders.py) of each: of several seeds, the first.
         judge_slug: name of the judge's folder; both were judged by it, for right and wrong.
         store: where frame strips come from.
-        videos: folder of `<video id>.mp4`; where None, the files that the store's plan names.
+        videos: folder of the videos' files; where None, those that the store's plan names.
         out: the page; small clips are inside, larger ones are linked.
         draw: how many questions are shown; all if there are fewer.
         seed: of the draw.
@@ -116,7 +117,9 @@ def draw_samples(candidates: Sequence[str], draw: int, seed: int) -> list[str]:
 
 
 def _model(name: str, judged: EvalFolder) -> Model:
-    rows = {row["sample_id"]: row for row in judged.predictions}
+    said = judged.predictions
+    types = [question.type for question in questions_of(said, judged.meta["type_names"])]
+    rows = {row["sample_id"]: {**row, "type": t} for row, t in zip(said, types, strict=True)}
     verdicts = {v.sample_id: v for v in judged.verdicts if v.aspect == "qa"}
     if all(verdict.correct is None for verdict in verdicts.values()):
         got = sorted({verdict.aspect for verdict in judged.verdicts})
@@ -145,12 +148,12 @@ def _candidates(pair: Sequence[Model]) -> list[str]:
     found = [
         sample
         for sample, row in first.rows.items()
-        if row["type"] == KIND and row["pred"] is not None
+        if row["type"] in TEMPORAL_TYPES and row["pred"] is not None
         if second.rows[sample]["pred"] is not None
     ]
     if not found:
         kinds = sorted({str(row["type"]) for row in first.rows.values()})
-        wanted = f"questions of type {KIND} that both models answered"
+        wanted = f"questions of type {' or '.join(sorted(TEMPORAL_TYPES))} that both answered"
         raise RedVillmError("nothing to draw from", got=f"types {kinds}", wanted=wanted)
     return found
 
@@ -169,10 +172,10 @@ def _strips(shown: Sequence[str], store: FeatureStore | None) -> list[list[str]]
 def _files(
     shown: Sequence[str], store: FeatureStore | None, videos: Path | None
 ) -> dict[str, Path]:
-    """Where each video's file should be; an id never leads out of the folder."""
+    """Each video's file; of two of one id the first."""
     if videos is not None:
-        paths = {video: (videos / f"{video}.mp4").resolve() for video in shown}
-        return {v: path for v, path in paths.items() if path.is_relative_to(videos.resolve())}
+        found = video_files(videos)
+        return {video: found[video][0] for video in shown if video in found}
     planned = {} if store is None else load_plan(store.path).latest()
     return {v: Path(planned[v].path) for v in shown if v in planned and planned[v].path}
 

@@ -56,7 +56,9 @@ class Scale:
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About `count` round numbers (1, 2 or 5 times a power of ten) that enclose low..high."""
-    span = max(high - low, 1e-9)
+    if high - low < 1e-6:  # one value: an axis around it
+        low, high = low - 1, high + 1
+    span = high - low
     power = 10.0 ** math.floor(math.log10(span / count))
     step = next(m * power for m in (1, 2, 5, 10) if m * power * count >= span)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -13,7 +13,7 @@ from eval.report.published import ASPECTS, printed_tables
 from eval.report.study.svg import fraction
 from features.errors import RedVillmError
 
-SCHEMA = 1
+SCHEMA = 2
 """Of results.json, as pipelines/study/outcome.py writes it."""
 DRAWN = ("temporal", "content", "all")
 """Measures that have a picture: those that every study has and claims are about."""
@@ -197,7 +197,7 @@ def facts(record: Json) -> list[tuple[str, str]]:
     """What was run, for the head of the page."""
     found = [
         ("Base", ", ".join(f"{b['name']} ({shortened(b['digest'])})" for b in record["bases"])),
-        ("Trained on", record["dataset"]),
+        ("Trained on", f"{record['dataset']}, as {record['experiment']}"),
         ("Asked", "; ".join(asked(benchmark) for benchmark in record["benchmarks"])),
         ("Judge", record["judge"]),
         *((f"Measure: {name}", label) for name, label in record["measures"].items()),
