@@ -106,6 +106,21 @@ def test_who_was_right_decides_nothing_about_what_is_shown(tmp_path: Path) -> No
     assert shown_ids(write(models, again / "other.html", seed=1)) != pages[0]
 
 
+def test_types_that_are_numbers_go_by_their_names_and_files_by_their_ids(tmp_path: Path) -> None:
+    rows = [row | {"type": str(at % 3)} for at, row in enumerate(answer_rows(answers(2)))]
+    names = ["motion", "spatial relation", "temporal relation"]
+    runs = [save_judged(tmp_path / name, rows, type_names=names) for name in ("a", "b")]
+    models = [(run.name, eval_folder(run, TEST.dataset, TEST.split)) for run in runs]
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / "v1.mkv").write_bytes(b"a film")
+    page = write(models, tmp_path / "page.html", videos=videos, draw=NUM)
+    assert shown_ids(page) == [f"q{at:03d}" for at in range(2, NUM, 3)]
+    text = page.read_text(encoding="utf-8")
+    assert "temporal relation" in text
+    assert "data:video/" in text
+
+
 def test_only_questions_that_both_answered_are_drawn_judged_or_not(tmp_path: Path) -> None:
     def silent(number: int, row: dict[str, Any], aspect: Any) -> Verdict:
         if number == 9:

@@ -111,7 +111,11 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "the study was not frozen" in said
     assert not (folder / "data").exists(), "no video before that"
     run(folder, "--freeze")
-    assert f"{CELLS} cells, 0 of them done before" in run(folder)
+    assert "9 cells, 0 of them done before" in run(folder, "--tables", "4 controls")
+    stores = [path.name.split("-t")[1][:2] for path in folder.glob("data/features/*/*")]
+    assert stores == ["8-", "8-"], "features of the tables that were run"
+    assert results(folder)["missing"] == 1
+    assert f"{CELLS} cells, 9 of them done before" in run(folder)
     return folder
 
 

@@ -48,11 +48,12 @@ def experiments(options: ExperimentsConfig, judging: Judging, console: Console) 
 
 def _run(study: Study, console: Console) -> int:
     options, lock = study.options, study.render()
-    tasks = study.tasks()
+    cells = study.cells()
+    tasks = study.tasks(cells)
     wanted = {t.fingerprint: t for use, t in tasks.items() if use.table in study.tables}
     others = {t.fingerprint: t for t in tasks.values() if t.fingerprint not in wanted}
     there = [task for task in others.values() if task.is_done()]
-    left_out = {t.table for t in study.recipe.tables} - {use.table for use in tasks}
+    left_out = {t.table for t in study.recipe.tables} - {use.table for use in cells}
     for table in sorted(left_out):
         console.print(f"[yellow]table {table} is left out: there is no split to choose on[/]")
     done, failed = do_tasks(
@@ -72,7 +73,7 @@ def _run(study: Study, console: Console) -> int:
         _facts(study, lock),
         _whys(study),
         budgets=frozenset(study.budgets),
-        planned=tasks.keys(),
+        planned=cells.keys(),
         failed=failed,
     )
     write_results(study.out / RESULTS, record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from rich.console import Console
 
 from eval.generate import GenerateConfig
 from extract.options import ExtractConfig
-from extract.run import extract_all
+from extract.run import extract_all, list_specs
+from features.catalog import store_path
 from features.config import DatasetConfig
 from features.describe import load_base
 from features.durable import escape_name, only_one
 from features.errors import ConfigError
 from features.places import StorePath
 from features.recipes import load_recipe, recipe_path
+from features.spec import ComputeDtype
 from features.store import read_spec
 from pipelines.demo_data import write_demo
 from pipelines.eval_jobs import benchmark_parts
@@ -69,6 +72,8 @@ class ExperimentsConfig:
     runs: Path = Path("runs")
     """Root of runs; results of a study are in <runs>/experiments, its runs in <runs>/study-cells,
     where studies that ask for the same training find one another's."""
+    compute_dtype: ComputeDtype = "float32"
+    """dtype of the ViT, as `extract` has it; features of another are others."""
     executor: Executor = "auto"
     """auto: Ray, unless one worker is asked for."""
     workers: int | None = None
@@ -115,6 +120,7 @@ class Study:
             "dataset": (self.dataset.name, recipe.dataset),
             "benchmarks": (options.benchmarks or "", ""),
             "experiment": (options.experiment, "red-villm"),
+            "compute_dtype": (options.compute_dtype, "float32"),
             "judge": ("" if judge.label == OFFLINE else judge.slug, ""),
             "seeds": (f"{options.seeds}-seeds" if options.seeds else "", ""),
             "quick": ("quick" if options.quick else "", ""),
@@ -143,7 +149,8 @@ class Study:
     def is_as_frozen(self) -> bool:
         """Whether nothing that the lock covers was replaced by an option."""
         options = self.options
-        own = options.benchmarks is None and options.experiment == ExperimentsConfig.experiment
+        usual = ExperimentsConfig.experiment, ExperimentsConfig.compute_dtype, None
+        own = (options.experiment, options.compute_dtype, options.benchmarks) == usual
         return self.is_rendered and own and not options.quick
 
     def freeze(self) -> None:
@@ -197,37 +204,58 @@ class Study:
         options = self.options
         return plan_cells(recipe, self.bases, self.start, options.quick, options.seeds)
 
-    def tasks(self) -> dict[Use, Task]:
-        """What to do for each use, with its features; equal ones have one fingerprint."""
-        cells = self.cells()
+    def tasks(self, cells: Mapping[Use, Cell]) -> dict[Use, Task]:
+        """What to do for each use that has its features; equal ones have one fingerprint.
+
+        Features are extracted for the tables that are run now; others have theirs from before, or
+        no task yet.
+        """
         self._extract(cells)
         runs = self.options.runs / CELLS
         make = TaskMaker(self.dataset, self.answers, self.judge.record.label, runs)
         made = {}
         for use, cell in cells.items():
-            stores = {
-                d.name: self.stores[use.base, d.name, cell.num_frames]
-                for d in [self.dataset, *(d for d, _ in self.parts[cell.split])]
-            }
+            names = [self.dataset.name, *(d.name for d, _ in self.parts[cell.split])]
+            keys = {name: (use.base, name, cell.num_frames) for name in names}
+            if not self.stores.keys() >= {*keys.values()}:
+                continue
+            stores = {name: self.stores[key] for name, key in keys.items()}
             parts = [Part(d, split, stores[d.name]) for d, split in self.parts[cell.split]]
             made[use] = make(cell, self.bases[use.base], stores[self.dataset.name], parts)
         return made
 
     def _extract(self, cells: Mapping[Use, Cell]) -> None:
-        """A store for each (base, dataset, T); a base's T in one pass, whatever is run of it."""
+        """A store for each (base, dataset, T) of the tables wanted; a base's T in one pass."""
         splits = {cell.split for cell in cells.values()}
         scored = [d for split in sorted(splits) for d, _ in self.parts[split]]
         datasets = {d.name: d for d in [self.dataset, *scored]}
-        for name in dict.fromkeys(use.base for use in cells):
-            frames = sorted({c.num_frames for u, c in cells.items() if u.base == name})
-            options = self.options
-            specs = " ".join(map(str, frames))
-            config = ExtractConfig(options.features, specs=specs, executor=options.executor)
-            for dataset in datasets.values():
+        for name, dataset in product(dict.fromkeys(use.base for use in cells), datasets.values()):
+            config = self._extraction(name, dataset, cells)
+            if config.specs:
                 wanted = annotated_ids(dataset, self.console)
                 for summary in extract_all(config, self.bases[name], dataset, wanted):
                     spec = read_spec(summary.store)
                     self.stores[name, dataset.name, spec.num_frames] = summary.store
+
+    def _extraction(
+        self, base: str, dataset: DatasetConfig, cells: Mapping[Use, Cell]
+    ) -> ExtractConfig:
+        """With the T that are wanted now, and those of which there are stores."""
+        options = self.options
+        every = {c.num_frames for use, c in cells.items() if use.base == base}
+        now = {c.num_frames for u, c in cells.items() if u.base == base and u.table in self.tables}
+        config = ExtractConfig(
+            options.features,
+            specs=" ".join(map(str, sorted(every))),
+            compute_dtype=options.compute_dtype,
+            executor=options.executor,
+        )
+        there = {
+            spec.num_frames
+            for spec in list_specs(config, self.bases[base])
+            if (store_path(options.features, dataset.name, base, spec) / "spec.json").exists()
+        }
+        return replace(config, specs=" ".join(map(str, sorted(now | there))))
 
     def _val_parts(self, qa: bool) -> list[tuple[DatasetConfig, str]]:
         """What choices are made on; nothing where the dataset has no fitting split."""
