@@ -42,6 +42,7 @@ from pipelines.plan_work import (
     training_flops,
 )
 from pipelines.selection import Selection
+from pipelines.stages import console
 from train.flops import count_flops_model
 from train.image_llm import load_image_llm
 from train.options import TrainConfig
@@ -286,7 +287,7 @@ def test_the_command_plans_a_7b_without_weights_and_the_json_is_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "width", 200)  # made when another test's COLUMNS held, maybe
     mine = yaml.safe_load((plan_recipes() / "a100.yaml").read_text()) | {"price": 2.0}
     Path("mine.yaml").write_text(yaml.safe_dump(mine))
     args = ["--dataset", "activitynet", "--base", "qwen-vl", "--json", "out/plan.json"]
@@ -395,7 +396,7 @@ def test_here_is_measured_by_the_stages_themselves(
     monkeypatch.setattr("pipelines.plan_sample.SAMPLE", 3)  # so that 4 videos say how they decode
     twice = "decoding is told by the very videos that told what the ViT takes"
     monkeypatch.setattr("pipelines.plan.decode_seconds", lambda *_: pytest.fail(twice))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "width", 200)  # made when another test's COLUMNS held, maybe
     rows = []
     for index in range(6):
         clip(tmp_path / "clips" / f"c{index}.mp4", num_frames=12, seed=index)
