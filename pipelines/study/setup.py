@@ -250,6 +250,8 @@ class Study:
             compute_dtype=options.compute_dtype,
             executor=options.executor,
         )
+        if now == every:
+            return config
         there = {
             spec.num_frames
             for spec in list_specs(config, self.bases[base])

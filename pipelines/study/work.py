@@ -226,6 +226,7 @@ def do_run(tasks: Sequence[Task], folder: str) -> str:
                 run = train(task.cell.config, task.base, task.data)
                 for part in task.parts:
                     _answer(task, part, run)
+            for task in tasks:  # after all answers, for new ones take older marks away
                 replace_json(task.mark, {"fingerprint": task.fingerprint}, "cell")
     except Exception as error:  # whatever it is costs these cells alone
         return explain(error)

@@ -97,8 +97,8 @@ def draw_sample(
 
 
 def record_sample(path: Path, sample: Sample) -> None:
-    """Write which of the file's lines were drawn; of a sample of size 0 what is recorded stays."""
-    if sample.size:
+    """Write which of the file's lines were drawn, if that is new; a size of 0 changes nothing."""
+    if sample.size and sample != read_sample(path):
         replace_json(sample_path(path), {"schema": SCHEMA_VERSION, **asdict(sample)}, "sample")
 
 
